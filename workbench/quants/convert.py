@@ -1,0 +1,241 @@
+"""Raw bytes of any ggml type to float32 and back, a tile of blocks at a time.
+
+    type     dequantize  quantize  with imatrix
+    F32      yes         yes       ignored
+    F16      yes         yes       ignored
+    BF16     yes         yes       ignored
+    F64      yes         yes       ignored
+    I8       yes         -         -
+    I16      yes         -         -
+    I32      yes         -         -
+    I64      yes         -         -
+    Q4_0     yes         yes       used
+    Q4_1     yes         yes       used
+    Q5_0     yes         yes       used
+    Q5_1     yes         yes       used
+    Q8_0     yes         yes       ignored
+    Q8_1     yes         yes       ignored
+    Q1_0     yes         yes       ignored
+    Q2_0     yes         yes       ignored
+    Q2_K     yes         -         -
+    Q3_K     yes         -         -
+    Q4_K     yes         -         -
+    Q5_K     yes         -         -
+    Q6_K     yes         -         -
+    Q8_K     yes         yes       ignored
+    IQ4_NL   yes         -         -
+    IQ4_XS   yes         -         -
+    TQ1_0    yes         yes       ignored
+    TQ2_0    yes         yes       ignored
+    MXFP4    yes         yes       ignored
+    NVFP4    yes         yes       ignored
+
+Results are those of ggml bit for bit: each operation is rounded to float32, in ggml's order.
+Source: ggml-quants.c, `dequantize_row_*` and `ggml_quantize_chunk` (ggml.c) of llama.cpp.
+"""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from ..errors import ParameterError, UnsupportedError
+from ..gguf.types import GGML_TYPES
+from . import floats, i_quants, k_quants, legacy, mx, ternary
+from .codec import TILE_WEIGHTS, Codec
+
+FAMILIES = (floats, legacy, k_quants, i_quants, ternary, mx)
+CODECS: Mapping[str, Codec] = MappingProxyType(
+    {codec.name: codec for family in FAMILIES for codec in family.CODECS}
+)
+
+Array = np.ndarray
+
+
+def codec_of(type: str) -> Codec:
+    """The codec of a type name, in any letter case.
+
+    Raises: ParameterError for a name that no ggml type has, UnsupportedError for a type without a
+    codec here.
+    """
+    if not isinstance(type, str):
+        raise ParameterError(
+            f"type: not a name; expected a str such as 'Q4_K', got {_kind(type)}; give its name"
+        )
+    name = type.upper()
+    if name in CODECS:
+        return CODECS[name]
+    if name in GGML_TYPES:
+        raise UnsupportedError(
+            f"type {name}: a ggml type that this version cannot read; expected one of "
+            f"{', '.join(CODECS)}, got {name}; convert the tensor with another program"
+        )
+    near = difflib.get_close_matches(name, GGML_TYPES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "choose one of those"
+    raise ParameterError(
+        f"type: no ggml type has this name; expected one of {', '.join(CODECS)}, "
+        f"got {type!r}; {hint}"
+    )
+
+
+def dequantize(raw: Array, type: str, byte_order: str = "little") -> Array:
+    """Decodes rows of raw blocks to float32, exactly as ggml's `to_float` does.
+
+    raw: (..., bytes) uint8, rows of whole blocks, as `GGUFFile.raw` gives them.
+    type: a type name as in the table at the top of this file, in any letter case.
+    byte_order: "little" or "big", the byte order of the numbers within the blocks.
+
+    Returns: (..., n) float32, a new array; memory beyond it stays below a few megabytes where raw
+    is contiguous. Scales that overflow give infinities and NaN, as in ggml.
+    Raises: ParameterError for another dtype, a length that is no whole number of blocks, or an
+    unknown name; UnsupportedError for a ggml type that cannot be read.
+    Example: dequantize(gguf.raw(name), gguf.tensors[name].type).
+    Source: ggml-quants.c, `dequantize_row_*`.
+    """
+    codec = CODECS.get(type) if isinstance(type, str) else None
+    if codec is None:
+        codec = codec_of(type)
+    if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8 or raw.ndim == 0:
+        raise ParameterError(
+            f"dequantize: raw is no array of bytes; expected (..., bytes) uint8, got {_kind(raw)}; "
+            "view it as np.uint8"
+        )
+    n_blocks, rest = divmod(raw.shape[-1], codec.dtype.itemsize)
+    if rest:
+        raise ParameterError(
+            f"dequantize: a row is no whole number of {codec.name} blocks; expected a multiple of "
+            f"{codec.type_size} bytes, got {raw.shape[-1]}; check the type and the row's bounds"
+        )
+    blocks = np.ascontiguousarray(raw).reshape(-1).view(_dtype(codec, byte_order))
+    out = np.empty((len(blocks), codec.block_size), dtype=np.float32)
+    step = codec.tile_blocks
+    with np.errstate(all="ignore"):
+        for start in range(0, len(blocks), step):
+            codec.decode(blocks[start : start + step], out[start : start + step])
+    return out.reshape(*raw.shape[:-1], n_blocks * codec.block_size)
+
+
+def quantize(x: Array, type: str, imatrix: Array | None = None) -> Array:
+    """Encodes rows of float32 weights as blocks of a type, with the bytes that ggml writes.
+
+    x: (..., n) float32, n a multiple of the type's block size.
+    type: a type name that the table at the top of this file can quantize, in any letter case.
+    imatrix: (n,) float32, not negative: the importance of each column (the mean square of the
+        activation it is multiplied with), by which Q4_0, Q4_1, Q5_0 and Q5_1 weight the error; the
+        other types ignore it, as ggml does.
+
+    Returns: (..., bytes) uint8, little-endian.
+    Raises: ParameterError for another dtype or length, an unknown name, a bad imatrix, or NaN or
+    infinite weights (only the float types F32, F16, BF16 and F64 can hold them: ggml's result for
+    others is undefined, and llama-quantize refuses it); UnsupportedError for a type that can be
+    read but not written.
+    Finite weights too large for the float16 scale of their block make it infinite, as in ggml.
+    Example: quantize(np.zeros((2, 64), np.float32), "q8_0").shape == (2, 68).
+    Source: ggml.c, `ggml_quantize_chunk`; ggml-quants.c, `quantize_*`.
+    """
+    codec = codec_of(type)
+    if codec.encode is None:
+        able = ", ".join(name for name, other in CODECS.items() if other.encode)
+        raise UnsupportedError(
+            f"quantize: this version cannot write {codec.name}; expected one of {able}, "
+            f"got {codec.name}; choose one of those"
+        )
+    _check_weights(x, codec)
+    if imatrix is not None:
+        imatrix = _checked_imatrix(imatrix, x.shape[-1])
+    row_blocks = x.shape[-1] // codec.block_size
+    out = np.empty((*x.shape[:-1], row_blocks * codec.type_size), dtype=np.uint8)
+    if x.size == 0:
+        return out
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    blocks = out.reshape(-1).view(codec.dtype)
+    with np.errstate(all="ignore"):
+        if imatrix is None or codec.encode_weighted is None:
+            _encode_blocks(codec, rows, blocks)
+        else:
+            _encode_rows(codec, rows, imatrix, blocks.reshape(len(rows), row_blocks))
+    return out
+
+
+def _encode_blocks(codec: Codec, rows: Array, out: Array) -> None:
+    """Fills out (B,) tile by tile; blocks do not depend on each other."""
+    blocks = rows.reshape(-1, codec.block_size)
+    step = codec.tile_blocks
+    for start in range(0, len(blocks), step):
+        tile = blocks[start : start + step]
+        if not codec.keeps_nonfinite:
+            _check_finite(tile, start * codec.block_size, rows)
+        codec.encode(tile, out[start : start + step])
+
+
+def _encode_rows(codec: Codec, rows: Array, imatrix: Array, out: Array) -> None:
+    """Fills out (R, blocks) by whole rows, whose mean square enters the weights."""
+    step = max(1, TILE_WEIGHTS // 4 // rows.shape[1])  # the searches keep a dozen arrays at once
+    for start in range(0, len(rows), step):
+        tile = rows[start : start + step]
+        _check_finite(tile, start * rows.shape[1], rows)
+        codec.encode_weighted(tile, imatrix, out[start : start + step])
+
+
+def _dtype(codec: Codec, byte_order: str) -> np.dtype:
+    """The block's dtype in a byte order."""
+    if byte_order == "little":
+        return codec.dtype
+    if byte_order == "big":
+        return codec.dtype.newbyteorder(">")
+    raise ParameterError(
+        f"dequantize: no such byte order; expected 'little' or 'big', got {byte_order!r}; "
+        "take it from GGUFFile.byte_order"
+    )
+
+
+def _kind(value: object) -> str:
+    """What a wrong argument is, for a message: `int64 (2, 3)`, or the name of its class."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return value.__class__.__name__
+
+
+def _check_weights(x: Array, codec: Codec) -> None:
+    """Raises ParameterError unless x is float32 with rows of whole blocks."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim == 0:
+        raise ParameterError(
+            f"quantize: x is no array of weights; expected (..., n) float32, got {_kind(x)}; "
+            "convert it with np.asarray(x, dtype=np.float32)"
+        )
+    if x.shape[-1] % codec.block_size:
+        raise ParameterError(
+            f"quantize: a row is no whole number of {codec.name} blocks; expected a multiple of "
+            f"{codec.block_size} weights, got {x.shape[-1]}; choose a type with smaller blocks"
+        )
+
+
+def _check_finite(tile: Array, start: int, rows: Array) -> None:
+    """Raises ParameterError at the first NaN or infinity of a tile; start: its first weight."""
+    finite = np.isfinite(tile)
+    if finite.all():
+        return
+    flat = start + int(finite.reshape(-1).argmin())
+    row, column = divmod(flat, rows.shape[1])
+    raise ParameterError(
+        f"quantize: row {row}, column {column} of x is {rows[row, column]}; expected finite "
+        "weights, which alone fit into blocks; repair the tensor or store it as F16, BF16 or F32"
+    )
+
+
+def _checked_imatrix(imatrix: Array, n: int) -> Array:
+    """The imatrix as (n,) float32. Raises: ParameterError unless it is finite and not negative."""
+    if not isinstance(imatrix, np.ndarray) or imatrix.dtype.kind != "f" or imatrix.shape != (n,):
+        raise ParameterError(
+            f"quantize: imatrix does not fit x; expected ({n},) float32, one importance a column, "
+            f"got {_kind(imatrix)}; take the imatrix of this tensor"
+        )
+    values = imatrix.astype(np.float32)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if bad.size:
+        raise ParameterError(
+            f"quantize: imatrix[{bad[0]}] is {values[bad[0]]}; expected finite values not below 0, "
+            f"got {bad.size} others; collect the imatrix again"
+        )
+    return np.ascontiguousarray(values)
