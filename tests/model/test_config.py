@@ -1,0 +1,114 @@
+"""ModelConfig: values, defaults, and keys that are missing, ill-typed or at odds."""
+
+import numpy as np
+import pytest
+
+from tests.model.tiny import METADATA, metadata
+from workbench.errors import GGUFError, UnsupportedError
+from workbench.model import ModelConfig
+from workbench.model.config import TRANSLATIONS
+
+
+def config(**changes):
+    return ModelConfig.from_metadata(metadata(**changes))
+
+
+def test_numbers_come_from_their_keys_and_defaults_from_each_other():
+    numbers = config()
+    assert (numbers.n_layer, numbers.n_embd, numbers.n_ff, numbers.n_vocab) == (2, 32, 48, 40)
+    assert (numbers.n_head, numbers.n_head_kv, numbers.head_dim, numbers.n_rot) == (4, 2, 8, 8)
+    assert (numbers.n_embd_q, numbers.n_embd_k, numbers.n_embd_v) == (32, 16, 16)
+    assert (numbers.n_ctx_train, numbers.norm_eps, numbers.n_expert) == (64, 1e-5, 0)
+    assert (numbers.rope.base, numbers.rope.scaling, numbers.rope.factor) == (10000, "linear", 1)
+    assert numbers.rope.n_ctx_orig == 64
+
+
+def test_missing_head_count_kv_means_as_many_as_heads():
+    assert config(attention__head_count_kv=None).n_head_kv == 4
+
+
+def test_head_length_may_differ_from_n_embd_over_n_head():
+    numbers = config(attention__key_length=12, attention__head_count=5, attention__head_count_kv=1)
+    assert (numbers.head_dim, numbers.n_rot, numbers.n_embd_q) == (12, 12, 60)
+
+
+def test_vocabulary_is_that_of_the_tokenizer_before_the_key():
+    keys = metadata() | {"tokenizer.ggml.tokens": ["a", "b", "c"]}
+    assert ModelConfig.from_metadata(keys).n_vocab == 3
+
+
+def test_vocabulary_is_the_rows_of_the_embedding_where_nothing_else_says():
+    class Info:
+        shape = (77, 32)
+
+    keys = metadata(vocab_size=None)
+    assert ModelConfig.from_metadata(keys, {"token_embd.weight": Info}).n_vocab == 77
+
+
+def test_equal_numbers_for_every_layer_count_as_one():
+    heads = np.array([4, 4], np.int32)
+    assert config(attention__head_count=heads).n_head == 4
+
+
+def test_different_numbers_from_layer_to_layer_are_refused():
+    with pytest.raises(UnsupportedError, match=r"head_count: n_head differs from layer to layer"):
+        config(attention__head_count=np.array([4, 2], np.int32))
+
+
+def test_rope_scaling_is_read_by_new_and_old_keys():
+    assert config(rope__scale_linear=2.0).rope.factor == 2
+    assert config(rope__scale_linear=2.0, rope__scaling__factor=3.0).rope.factor == 3
+    assert config(rope__scaling__factor=0.0).rope.factor == 1
+    yarn = config(rope__scaling__type="yarn", rope__scaling__original_context_length=16).rope
+    assert (yarn.scaling, yarn.n_ctx_orig) == ("yarn", 16)
+
+
+@pytest.mark.parametrize("key", [key for key in METADATA if key != "llama.attention.head_count_kv"])
+def test_a_missing_key_is_named(key):
+    keys = {name: value for name, value in METADATA.items() if name != key}
+    with pytest.raises(GGUFError, match=key.replace(".", r"\.")):
+        ModelConfig.from_metadata(keys)
+
+
+@pytest.mark.parametrize("key", [key for key in METADATA if key != "general.architecture"])
+@pytest.mark.parametrize("value", ["many", -1, 2.5, True, [4], float("nan"), 2**31, None])
+def test_an_impossible_value_is_named(key, value):
+    if key.endswith("epsilon") and value in (2.5, 2**31):
+        return  # odd but possible
+    if key.endswith("head_count_kv") and value is None:
+        return  # it has a default
+    with pytest.raises(GGUFError, match=key.replace(".", r"\.")):
+        ModelConfig.from_metadata(METADATA | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention__head_count": 5}, r"head_count: wrong value for n_head; expected a divisor"),
+        ({"attention__head_count_kv": 3}, r"head_count_kv: .* expected a divisor of n_head 4"),
+        ({"rope__dimension_count": 7}, r"dimension_count: .* an even number up to head_dim 8"),
+        ({"rope__dimension_count": 10}, r"dimension_count: .* an even number up to head_dim 8"),
+        ({"expert_count": 4}, r"expert_used_count: .* from 1 to the 4 experts, got 0"),
+        ({"expert_used_count": 1}, r"expert_used_count"),
+        ({"rope__freq_base": 0.0}, r"freq_base: .* finite positive number"),
+        ({"rope__scaling__factor": -2.0}, r"scaling\.factor"),
+        ({"rope__scaling__type": "yarn", "rope__freq_base": 1.0}, r"a number above 1 for yarn"),
+        ({"rope__scaling__type": 3}, r"scaling\.type: .* expected a string, got 3"),
+        ({"attention__causal": "no"}, r"causal: .* expected true or false"),
+    ],
+)
+def test_numbers_at_odds_are_refused(changes, message):
+    with pytest.raises(GGUFError, match=message):
+        config(**changes)
+
+
+def test_what_has_no_code_is_unsupported():
+    with pytest.raises(UnsupportedError, match="one of none, linear, yarn, got 'longrope'"):
+        config(rope__scaling__type="longrope")
+    with pytest.raises(UnsupportedError, match="attention to the future"):
+        config(attention__causal=False)
+
+
+def test_the_translation_table_names_each_number_once():
+    assert len({entry.ours for entry in TRANSLATIONS}) == len(TRANSLATIONS)
+    assert len({entry.gguf for entry in TRANSLATIONS}) == len(TRANSLATIONS)

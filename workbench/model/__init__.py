@@ -1,0 +1,27 @@
+"""A transformer read from a GGUF file: config, weights, KV cache, forward pass, traces.
+
+architectures  what differs between families, as data     config   the numbers, checked
+weights        tensors, packed                            rope     angles of positions
+kv_cache       keys and values of all positions           trace    looking inside
+transformer    the one forward pass                       load     load_model and Model
+"""
+
+from .architectures import ARCHITECTURES, Architecture
+from .config import ModelConfig
+from .kv_cache import KVCache
+from .load import Model, load_model, to_numpy
+from .rope import RopeConfig
+from .trace import ActivationTrace, tap_names
+
+__all__ = [
+    "ARCHITECTURES",
+    "ActivationTrace",
+    "Architecture",
+    "KVCache",
+    "Model",
+    "ModelConfig",
+    "RopeConfig",
+    "load_model",
+    "tap_names",
+    "to_numpy",
+]
