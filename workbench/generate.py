@@ -1,0 +1,220 @@
+"""Prompt -> text: prefill, then one token a step, each step a record of what was chosen and why.
+
+Source: the loop of examples/simple/simple.cpp in llama.cpp. As there, the last token drawn needs
+no slot in the cache, so a context of n_ctx positions ends with one token beyond it.
+
+Leaves out: chat templates (`tokenizer/chat.py`), batches of several prompts, speculative drafts.
+"""
+
+import codecs
+import numbers
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import ContextFullError, ParameterError
+from .model import to_numpy
+from .sampling import Candidates, SamplerChain, SamplingParams
+
+if TYPE_CHECKING:
+    from .model import KVCache, Model
+
+# tokens before a new one that its text may depend on; cleaning up reaches over a few bytes
+WINDOW = 8
+# an end that the next token may still change: " ?" -> "?", " ' " -> "'" (" ' ?" -> " '?"), " 've"
+UNSETTLED = re.compile(rb"(?: (?:'[rv]?)?|')?\Z")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One generated token.
+
+    token_id: the token. text: the characters it completes; "" while a character still lacks bytes,
+    and for the end-of-generation token. logprob: natural log of its probability under the softmax
+    of all logits, before any sampler. candidates: what it was drawn from. position: its index in
+    the sequence. stop: None, or on the last step "eog", "max_tokens" or "n_ctx".
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+    candidates: Candidates
+    position: int
+    stop: str | None = None
+
+
+def generate(
+    model: "Model",
+    prompt: str | Sequence[int],
+    params: SamplingParams | SamplerChain | None = None,
+    max_tokens: int = 100,
+    cache: "KVCache | None" = None,
+) -> Iterator[Step]:
+    """Continue a prompt, yielding one Step per token; closing the iterator stops at once.
+
+    prompt: text, encoded with its special tokens when the cache is empty and without BOS when it
+    continues one; or token ids. params: settings, or a chain of your own (its generator goes on
+    from where it is). max_tokens: >= 0. cache: continue from its n_past tokens; by default a new
+    one, large enough for prompt and max_tokens within the model's n_ctx_train. Afterwards the cache
+    holds prompt and new tokens but the last.
+
+    The texts joined are what the new tokens add to the decoded prompt; bytes that are not UTF-8
+    become U+FFFD.
+
+    Raises, when called and not at the first step: ParameterError for a bad argument or an empty
+    prompt, ContextFullError when the prompt does not fit.
+    """
+    if not isinstance(max_tokens, numbers.Integral) or isinstance(max_tokens, bool):
+        raise ParameterError(
+            f"max_tokens: not a whole number; expected 0 or more, got {max_tokens!r}"
+        )
+    if max_tokens < 0:
+        raise ParameterError(f"max_tokens: negative; expected 0 or more, got {max_tokens}")
+    chain = params if isinstance(params, SamplerChain) else SamplerChain(_settings(params))
+    n_past = 0 if cache is None else cache.n_past
+    ids = prompt_ids(model.tokenizer, prompt, continues=n_past > 0)
+    n_ctx = model.config.n_ctx_train if cache is None else cache.n_ctx
+    if n_past + len(ids) > n_ctx:
+        raise ContextFullError(
+            f"generate: the prompt does not fit; expected at most n_ctx = {n_ctx} tokens, got "
+            f"n_prompt = {len(ids)}"
+            + (f" after {n_past} in the cache" if n_past else "")
+            + "; shorten the prompt or make a larger cache with model.new_cache(n_ctx=...)"
+        )
+    if cache is None:
+        cache = model.new_cache(n_ctx=max(1, min(n_ctx, len(ids) + int(max_tokens))))
+    return _steps(model, ids, chain, int(max_tokens), cache)
+
+
+def prompt_ids(tokenizer, prompt: str | Sequence[int], continues: bool = False) -> list[int]:
+    """Token ids of a prompt: text is encoded, ids are checked.
+
+    continues: the text goes on after other tokens, so it gets no BOS.
+    Raises ParameterError when there is no token, or an id outside the vocabulary.
+    """
+    if isinstance(prompt, str):
+        ids = tokenizer.encode(prompt, add_special=not continues, parse_special=False)
+    else:
+        ids = _checked_ids(prompt, tokenizer.n_vocab)
+    if not ids:
+        raise ParameterError(
+            "prompt: empty, and the model adds no BOS token; expected at least one token; "
+            "write a first word"
+        )
+    return ids
+
+
+def logprob_of(logits: np.ndarray, token_id: int) -> float:
+    """Natural log of a token's probability under the softmax of (n_vocab,) float32 logits."""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return float(shifted[token_id] - np.log(np.exp(shifted).sum()))
+
+
+def _steps(
+    model: "Model", ids: list[int], chain: SamplerChain, max_tokens: int, cache: "KVCache"
+) -> Iterator[Step]:
+    if max_tokens == 0:
+        return
+    tokens, text = list(ids), TextStream(model.tokenizer, ids)
+    new = ids
+    for n_new in range(1, max_tokens + 1):
+        logits = to_numpy(model.forward(np.array(new, np.int32), cache, last_only=True))[-1]
+        token_id, candidates = chain.sample(logits, tokens)
+        stop = _stop(model, token_id, n_new == max_tokens, cache)
+        piece = "" if stop == "eog" else text.push(token_id)
+        if stop is not None:
+            piece += text.flush()
+        yield Step(token_id, piece, logprob_of(logits, token_id), candidates, cache.n_past, stop)
+        if stop is not None:
+            return
+        tokens.append(token_id)
+        new = [token_id]
+
+
+def _stop(model: "Model", token_id: int, last: bool, cache: "KVCache") -> str | None:
+    if token_id in model.tokenizer.eog_ids:
+        return "eog"
+    if last:
+        return "max_tokens"
+    return "n_ctx" if cache.n_past >= cache.n_ctx else None
+
+
+class TextStream:
+    """Token ids in, settled characters out: together they are what `decode` makes of the tokens.
+
+    Bytes wait here until they make a UTF-8 character, and where the tokenizer cleans up spaces,
+    until the next token tells whether a space or apostrophe stays.
+    prompt: token ids that came before; their text is not repeated.
+    """
+
+    def __init__(self, tokenizer, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder.decode(tokenizer.decode_bytes(prompt))
+        self._prompt_is_cut = bool(self._decoder.getstate()[0])  # it ends inside a character
+        self._window = list(prompt[-WINDOW:])
+        self._waiting = b""
+
+    def push(self, token_id: int) -> str:
+        """The characters that this token settles."""
+        # Decoded behind its neighbours: what happens at the very start of a text (SPM drops a
+        # space) must not happen to a token in the middle. Both texts share that start.
+        before = self._tokenizer.decode_bytes(self._window)
+        both = self._tokenizer.decode_bytes([*self._window, token_id])
+        settled = min(len(before) - len(self._waiting), _n_shared(before, both))
+        self._window = [*self._window, token_id][-WINDOW:]
+        self._waiting = b""
+        if self._tokenizer.rules.clean_spaces:
+            self._waiting = UNSETTLED.search(both, settled).group()
+        return self._characters(both[settled : len(both) - len(self._waiting)])
+
+    def flush(self) -> str:
+        """What still waits; bytes that never became a character are U+FFFD."""
+        waiting, self._waiting = self._waiting, b""
+        return self._characters(waiting, final=True)
+
+    def _characters(self, raw: bytes, final: bool = False) -> str:
+        text = self._decoder.decode(raw, final)
+        if text and self._prompt_is_cut:
+            self._prompt_is_cut = False
+            text = text.removeprefix("\ufffd")  # the prompt's own text shows this mark
+        return text
+
+
+def _n_shared(a: bytes, b: bytes) -> int:
+    """Length of the common beginning."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
+def _settings(params: SamplingParams | None) -> SamplingParams:
+    if params is None:
+        return SamplingParams()
+    if isinstance(params, SamplingParams):
+        return params
+    raise ParameterError(
+        "params: not sampling settings; expected SamplingParams or SamplerChain, "
+        f"got {type(params).__name__}"
+    )
+
+
+def _checked_ids(prompt: Sequence[int], n_vocab: int) -> list[int]:
+    try:
+        ids = np.asarray(prompt)
+    except ValueError:  # a ragged list
+        ids = np.array(None)
+    if ids.size == 0 and ids.ndim == 1:
+        return []
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ParameterError(
+            f"prompt: not a prompt; expected str or a list of token ids, got {prompt!r:.80}"
+        )
+    outside = ids[(ids < 0) | (ids >= n_vocab)]
+    if outside.size:
+        raise ParameterError(
+            f"prompt: unknown token id {outside[0]}; expected ids from 0 to {n_vocab - 1}"
+        )
+    return [int(i) for i in ids]
