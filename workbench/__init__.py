@@ -1,0 +1,72 @@
+"""The GGUF Research Workbench: study the very `.gguf` file you run.
+
+import workbench as wb
+
+    wb.open_gguf(path)        what is in the file                     gguf/, quants/
+    wb.load_tokenizer(gguf)   text <-> token ids                      tokenizer/
+    wb.load_model(path)       the transformer, its KV cache, traces   model/
+    wb.generate(model, text)  tokens, one record a step               sampling/, generate.py
+    wb.analysis, wb.plots, wb.panels                                  loaded when first used
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from . import sampling
+from .errors import (
+    ContextFullError,
+    GGUFError,
+    GGUFNotFoundError,
+    ParameterError,
+    UnsupportedError,
+    WorkbenchError,
+)
+from .generate import Step, generate
+from .gguf import write_gguf
+from .model import ActivationTrace, KVCache, Model, ModelConfig, load_model, to_numpy
+from .quants import dequantize, open_gguf, quantize
+from .resources import builtin_model_path, model_path
+from .sampling import SamplerChain, SamplingParams
+from .tokenizer import load_tokenizer
+
+__all__ = [
+    "ActivationTrace",
+    "ContextFullError",
+    "GGUFError",
+    "GGUFNotFoundError",
+    "KVCache",
+    "Model",
+    "ModelConfig",
+    "ParameterError",
+    "SamplerChain",
+    "SamplingParams",
+    "Step",
+    "UnsupportedError",
+    "WorkbenchError",
+    "analysis",
+    "builtin_model_path",
+    "dequantize",
+    "generate",
+    "load_model",
+    "load_tokenizer",
+    "model_path",
+    "open_gguf",
+    "panels",
+    "plots",
+    "quantize",
+    "sampling",
+    "to_numpy",
+    "write_gguf",
+]
+
+LATER = frozenset({"analysis", "panels", "plots"})  # they bring pandas, matplotlib, ipywidgets
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in LATER:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,9 @@
+"""Controls: ipywidgets joined to `analysis` and `plots`, one plain class a panel.
+
+A panel has `.widget`, its controls as attributes, `.summary()` for the next cell to print, and
+draws into Image and HTML widgets.
+"""
+
+from .sampling import SamplingPanel
+
+__all__ = ["SamplingPanel"]
