@@ -1,13 +1,13 @@
 """Train the built-in story-teller from a folder of text and write it as GGUF.
 
     python data/train_story_model.py CORPUS WORK                 all stages, one after the other
-    python data/train_story_model.py CORPUS WORK --stage teach   one stage; each leaves its files in WORK
+    python data/train_story_model.py CORPUS WORK --stage teach   one stage; its files stay in WORK
 
 Stages (their order is the recipe, `README.md` beside this file tells why):
   prepare   CORPUS/*.txt(.xz) -> tokenizer.json and token ids, NumPy, in WORK
   teach     a few larger models, strongly regularised: children's books first, then the stories
   imagine   new stories sampled from the teachers
-  distil    the small model learns the teachers' mean distribution on books, stories and imagined stories
+  distil    the small model learns the teachers' mean distribution on all three kinds of text
   export    student.npz -> GGUF through workbench.write_gguf
 
 Needs `pip install torch tokenizers`, and a CUDA GPU for teach, imagine and distil. Left out on
@@ -186,7 +186,10 @@ def build_model(shape: Shape, dropout: float):
         def __init__(self):
             super().__init__()
             e, f, kv = shape.n_embd, shape.n_ff, shape.n_head_kv * head_dim
-            self.attn_norm, self.ffn_norm = nn.RMSNorm(e, shape.norm_eps), nn.RMSNorm(e, shape.norm_eps)
+            self.attn_norm, self.ffn_norm = (
+                nn.RMSNorm(e, shape.norm_eps),
+                nn.RMSNorm(e, shape.norm_eps),
+            )
             self.attn_q, self.attn_output = nn.Linear(e, e, bias=False), nn.Linear(e, e, bias=False)
             self.attn_k, self.attn_v = nn.Linear(e, kv, bias=False), nn.Linear(e, kv, bias=False)
             self.ffn_gate, self.ffn_up = nn.Linear(e, f, bias=False), nn.Linear(e, f, bias=False)
@@ -202,7 +205,9 @@ def build_model(shape: Shape, dropout: float):
                 k, v = past.append(self, k, v)
             gqa = shape.n_head != shape.n_head_kv
             y = F.scaled_dot_product_attention(q, k, v, is_causal=past is None, enable_gqa=gqa)
-            x = x + F.dropout(self.attn_output(y.transpose(1, 2).flatten(-2)), dropout, self.training)
+            x = x + F.dropout(
+                self.attn_output(y.transpose(1, 2).flatten(-2)), dropout, self.training
+            )
             y = self.ffn_norm(x)
             y = self.ffn_down(F.silu(self.ffn_gate(y)) * self.ffn_up(y))
             return x + F.dropout(y, dropout, self.training)
@@ -352,12 +357,19 @@ def fit(model, plan: Plan, work: Path, seed: int, teachers=(), label: str = "") 
             next_eval += 0.1 if t < 0.8 else 0.04
             loss_val = nats_per_char(model, work)
             rate = tokens / (time.perf_counter() - start) / 1e6
-            print(f"{label} t {t:.2f} step {step} train {loss.item():.3f} val {loss_val:.4f} nats/char {rate:.2f} Mtok/s", flush=True)  # noqa: E501
+            print(
+                f"{label} t {t:.2f} step {step} train {loss.item():.3f} "
+                f"val {loss_val:.4f} nats/char {rate:.2f} Mtok/s",
+                flush=True,
+            )
             if loss_val < best:
                 best = loss_val
                 best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
     final = nats_per_char(model, work)
-    print(f"{label} final {final:.4f} best {min(best, final):.4f} tokens {tokens / 1e6:.0f}M", flush=True)
+    print(
+        f"{label} final {final:.4f} best {min(best, final):.4f} tokens {tokens / 1e6:.0f}M",
+        flush=True,
+    )
     if best < final:
         model.load_state_dict(best_state)
     return min(best, final)

@@ -3,8 +3,8 @@
     WorkbenchError
     ├── GGUFError          ValueError         the bytes are not the GGUF file they claim to be
     │   └── GGUFNotFoundError  FileNotFoundError  there is no file at that path
-    ├── UnsupportedError   ValueError         sound input that this version does not handle
-    ├── ParameterError     ValueError         an argument out of range, or of the wrong shape or type
+    ├── UnsupportedError   ValueError         sound input that this version cannot handle
+    ├── ParameterError     ValueError         an argument out of range or of a wrong type
     └── ContextFullError   ValueError         the tokens do not fit into the context
 
 A message is one sentence: `place: what is wrong; expected X, got Y; what to do`.

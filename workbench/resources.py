@@ -1,4 +1,4 @@
-"""Where the built-in model and the notebooks lie: in a checkout beside the package, in a wheel in it.
+"""Where the built-in model and the notebooks lie: beside the package, or in it in a wheel.
 
 Source: our own. Leaves out any download: what the package needs came with it.
 """
