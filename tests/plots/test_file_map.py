@@ -76,7 +76,7 @@ def test_the_legend_lists_the_parts_that_occur_with_their_sizes(gguf):
     assert [label.split()[0] for label in labels] == [
         "embedding", "attention", "feed-forward", "norms", "other",
     ]  # fmt: skip
-    assert labels[0] == "embedding 0.00781 MiB"
+    assert labels[0] == "embedding 8 KiB"
 
 
 def test_bars_by_role_show_mib_the_largest_on_top(gguf):
@@ -86,7 +86,7 @@ def test_bars_by_role_show_mib_the_largest_on_top(gguf):
     np.testing.assert_allclose(widths, [size.nbytes / MIB for size in sizes.sizes])
     assert ax.get_xlabel() == "size (MiB)" and ax.get_ylabel() == "role"
     assert ax.get_yticklabels()[0].get_text() == "ffn_up" and ax.yaxis_inverted()
-    assert ax.texts[0].get_text() == "0.0234 MiB, 32 bpw"
+    assert ax.texts[0].get_text() == "24 KiB, 32 bpw"
 
 
 def test_bars_by_layer_stand_in_order(gguf):

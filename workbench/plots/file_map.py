@@ -37,7 +37,7 @@ def plot_treemap(treemap: Treemap, ax: Axes | None = None) -> Axes:
     ax.set_xlim(0, treemap.width)
     ax.set_ylim(treemap.height, 0)
     ax.set_axis_off()
-    ax.set_title(f"{_mib(treemap.nbytes)} of tensors, area = bytes")
+    ax.set_title(f"{_size(treemap.nbytes)} of tensors, area = bytes")
     for rect in treemap.roles:
         style = {"facecolor": COLOURS[rect.part], "edgecolor": "white", "linewidth": 0.5}
         ax.add_patch(_box(rect, **style))
@@ -65,10 +65,10 @@ def plot_size_by(sizes: SizeBy, ax: Axes | None = None) -> Axes:
     else:
         ax = _axes(ax, (8, 1 + 0.3 * len(names)))
         bars = ax.barh(names, mib, color=COLOURS["KV cache"])
-        labels = [f"{_mib(s.nbytes)}, {s.bits_per_weight:.3g} bpw" for s in sizes.sizes]
+        labels = [f"{_size(s.nbytes)}, {s.bits_per_weight:.3g} bpw" for s in sizes.sizes]
         _label_bars(ax, bars, labels)
         ax.set_ylabel(sizes.by)
-    ax.set_title(f"{_mib(sizes.nbytes)} of tensors by {sizes.by}")
+    ax.set_title(f"{_size(sizes.nbytes)} of tensors by {sizes.by}")
     return ax
 
 
@@ -81,8 +81,8 @@ def plot_memory(memory: Memory, ax: Axes | None = None) -> Axes:
     names = [f"KV cache (f16, n_ctx {memory.n_ctx})" if n == "KV cache" else n for n in named]
     mib = [nbytes / MIB for nbytes in named.values()]
     bars = ax.barh(names, mib, color=[COLOURS[name] for name in named])
-    _label_bars(ax, bars, [_mib(nbytes) for nbytes in named.values()])
-    ax.set_title(f"{_mib(memory.total)} in all")
+    _label_bars(ax, bars, [_size(nbytes) for nbytes in named.values()])
+    ax.set_title(f"{_size(memory.total)} in all")
     return ax
 
 
@@ -161,7 +161,7 @@ def _part_legend(ax: Axes, treemap: Treemap) -> None:
     for rect in treemap.roles:
         totals[rect.part] = totals.get(rect.part, 0) + rect.nbytes
     handles = [
-        Patch(color=COLOURS[part], label=f"{part} {_mib(totals[part])}")
+        Patch(color=COLOURS[part], label=f"{part} {_size(totals[part])}")
         for part in COLOURS
         if part in totals
     ]
@@ -182,10 +182,12 @@ def _ink(colour: str) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.4 else "white"
 
 
-def _mib(nbytes: int) -> str:
-    """Bytes as text in MiB."""
+def _size(nbytes: int) -> str:
+    """Bytes as text in MiB, small ones in KiB."""
     mib = nbytes / MIB
-    return f"{mib:,.0f} MiB" if mib >= 1000 else f"{mib:.3g} MiB"
+    if mib >= 1000:
+        return f"{mib:,.0f} MiB"
+    return f"{mib:.3g} MiB" if mib >= 0.1 or not nbytes else f"{nbytes / 1024:.3g} KiB"
 
 
 def _printable(name: str) -> str:
