@@ -162,16 +162,6 @@ def test_a_tensor_nobody_would_use_is_refused(tmp_path, name):
         load(tmp_path, weights=tensors() | {name: np.zeros((32,), np.float32)})
 
 
-def test_a_type_without_decoder_is_named_with_its_tensor(tmp_path):
-    keys = metadata(attention__key_length=64, embedding_length=256, feed_forward_length=48)
-    shapes = {"token_embd.weight": (40, 256), "output_norm.weight": (256,)}
-    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    weights["blk.0.attn_norm.weight"] = np.zeros(256, np.float32)
-    weights["blk.0.attn_q.weight"] = (np.zeros((256, 66), np.uint8), "IQ2_XXS", (256, 256))
-    with pytest.raises(UnsupportedError, match=r"blk\.0\.attn_q\.weight: type IQ2_XXS"):
-        load(tmp_path, keys, weights)
-
-
 @pytest.mark.parametrize("divisor", [0, np.inf, np.nan])
 def test_divisors_that_do_not_divide_are_refused(tmp_path, divisor):
     divisors = np.array([1, 1, divisor, 1], np.float32)

@@ -11,7 +11,7 @@ from workbench.quants import CODECS, dequantize, quantize
 OWN = np.load(Path(__file__).resolve().parents[1] / "data" / "quants.npz")
 READ = [name for name in CODECS if f"{name}.blocks" in OWN]
 WRITTEN = [name for name in CODECS if CODECS[name].encode and f"{name}.q" in OWN]
-WEIGHTED = [name for name in WRITTEN if CODECS[name].encode_weighted]
+WEIGHTED = [name for name in CODECS if CODECS[name].encode_weighted]
 FILES = [name for name in CODECS if name in READ or name in ("F16", "BF16")]
 
 
@@ -28,9 +28,9 @@ def reference(name: str) -> np.lib.npyio.NpzFile:
 
 
 def test_own_goldens_cover_every_type_that_ggml_converts():
-    assert len(READ) == 18
-    assert len(WRITTEN) == 13
-    assert WEIGHTED == ["Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+    assert len(READ) >= 18
+    assert len(WRITTEN) >= 20
+    assert set(WEIGHTED) >= {"Q4_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}
 
 
 @pytest.mark.parametrize("name", READ)
@@ -44,7 +44,7 @@ def test_quantize_writes_the_same_bytes(name):
     np.testing.assert_array_equal(quantize(OWN["x"], name), OWN[f"{name}.q"])
 
 
-@pytest.mark.parametrize("name", [name for name in WRITTEN if f"{name}.q_im" in OWN])
+@pytest.mark.parametrize("name", [name for name in CODECS if f"{name}.q_im" in OWN])
 def test_quantize_with_imatrix_writes_the_same_bytes(name):
     np.testing.assert_array_equal(quantize(OWN["x"], name, OWN["imatrix"]), OWN[f"{name}.q_im"])
 
@@ -68,12 +68,23 @@ def test_every_reference_case_dequantizes_to_the_same_bits(name):
         assert_same_bits(dequantize(golden[raw], name), golden[expected])
 
 
+# ggml passes over an all-zero IQ3_S sub-block without stepping on, so that the next one's points
+# land in its place and both are lost (quantize_row_iq3_s_impl). Ours stand where they are read.
+BETTER = {"IQ3_S": "single_spike"}
+
+
+def squared_errors(raw: np.ndarray, name: str, golden) -> np.ndarray:
+    return ((dequantize(raw, name) - golden["x"]) ** 2).mean(axis=1)
+
+
 @needs_reference
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", sorted({*WRITTEN, *WEIGHTED}))
 def test_every_reference_row_quantizes_to_the_same_bytes(name):
     golden = reference(name)
-    np.testing.assert_array_equal(quantize(golden["x"], name), golden["q"])
-    if "q_im" in golden:
-        np.testing.assert_array_equal(
-            quantize(golden["x"], name, golden["imatrix"]), golden["q_im"]
-        )
+    same = np.array([row != BETTER.get(name) for row in golden["row_name"].astype(str)])
+    for key, imatrix in (("q", None), ("q_im", golden.get("imatrix"))):
+        if key in golden and (imatrix is None or key == "q_im"):
+            raw = quantize(golden["x"], name, imatrix)
+            np.testing.assert_array_equal(raw[same], golden[key][same])
+            ours, theirs = (squared_errors(r, name, golden)[~same] for r in (raw, golden[key]))
+            assert (ours < theirs).all()

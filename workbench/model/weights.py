@@ -54,7 +54,7 @@ def load_weights(
     form: "packed" leaves matrices in the file's blocks, nothing is read now; "float32" expands
     all of them once, which takes 4 bytes a weight. ops: of the device.
     Raises: GGUFError for a tensor missing or of another shape than the config demands;
-        UnsupportedError for a type without decoder or a tensor the architecture does not know.
+        UnsupportedError for a tensor the architecture does not know.
     """
     if form not in FORMS:
         raise ParameterError(
@@ -75,11 +75,10 @@ def load_weights(
 
 
 class _Source:
-    """An open file being turned into parts; remembers which types it has seen decode."""
+    """An open file being turned into parts."""
 
     def __init__(self, gguf: Any, config: ModelConfig, ops: Any, form: str):
         self.gguf, self.config, self.ops, self.form = gguf, config, ops, form
-        self.known_types: set[str] = set()
 
     def parts(self, prefix: str, specs: tuple[TensorSpec, ...]) -> dict[str, Part]:
         """Part name -> Part for all specs under a prefix such as "blk.3."."""
@@ -114,18 +113,7 @@ class _Source:
             dtype = "<f4" if self.gguf.byte_order == "little" else ">f4"
             raw = np.require(raw.view(dtype).reshape(shape), np.float32, "A")
             return PackedTensor(self.ops.asarray(raw), "F32", shape)
-        packed = PackedTensor(self.ops.asarray(raw), info.type, shape, self.gguf.byte_order)
-        self.demand_decoder(name, packed)
-        return packed
-
-    def demand_decoder(self, name: str, packed: PackedTensor) -> None:
-        if packed.type in self.known_types:
-            return
-        try:
-            self.ops.expand(packed, slice(0, 1))
-        except UnsupportedError as error:
-            raise UnsupportedError(f"{name}: {error}") from None
-        self.known_types.add(packed.type)
+        return PackedTensor(self.ops.asarray(raw), info.type, shape, self.gguf.byte_order)
 
     def expanded(self, name: str, packed: PackedTensor) -> Any:
         """The tensor as float32: a plain vector, or a PackedTensor of type F32."""

@@ -54,6 +54,11 @@ def signed_extreme(x: np.ndarray) -> np.ndarray:
     return extreme
 
 
+def lead_scale(scales: np.ndarray) -> np.ndarray:
+    """(B, g) -> (B,): `signed_extreme` that passes over NaN, the scales of sums beyond float32."""
+    return signed_extreme(np.where(np.isnan(scales), np.float32(0), scales))
+
+
 def smallest(x: np.ndarray) -> np.ndarray:
     """(B, n) -> (B,): the minimum of each block; among zeros of both signs, the first one."""
     low = fold(x, np.minimum) if x.flags.c_contiguous else x.min(axis=1)
@@ -110,7 +115,14 @@ def ordered_sum(terms: np.ndarray) -> np.ndarray:
     return total
 
 
-def mean_square(x: np.ndarray) -> np.ndarray:
-    """(R, n) -> (R, 1): the mean of x*x along a row, summed from left to right in float32."""
-    total = np.add.accumulate(x * x, axis=1)[:, -1:]
-    return total / np.float32(x.shape[1])
+def importance(x: np.ndarray, squares: np.ndarray, imatrix: np.ndarray) -> np.ndarray:
+    """What multiplies the squared errors of x (R, n): imatrix (n,) * sqrt(squares (B,) + x * x).
+
+    squares: what ggml adds for each block, some multiple of its mean square. Returns (B, R n / B).
+    """
+    weights = x.reshape(len(squares), -1) ** 2
+    weights += squares[:, None]
+    np.sqrt(weights, out=weights)
+    by_row = weights.reshape(x.shape)
+    by_row *= imatrix
+    return weights

@@ -26,7 +26,8 @@ class Codec:
     dtype: the C struct, little-endian, without padding (its itemsize is ggml's type size).
     decode: (blocks (B,) dtype, out (B, block_size) float32) fills out; fields wider than a byte
         may be of either byte order.
-    encode: (x (B, block_size) float32, blocks (B,) dtype) fills blocks; None where there is none.
+    encode: (x (B, block_size) float32, blocks (B,) dtype) fills blocks; None where there is none,
+        or none without an importance matrix.
     encode_weighted: (x (R, n) float32, imatrix (n,) float32, blocks (R, n / block_size) dtype)
         fills blocks, minimising the error weighted by the importance of each column; None where
         ggml ignores the importance matrix.
@@ -45,6 +46,11 @@ class Codec:
     def type_size(self) -> int:
         """Bytes of a block."""
         return self.dtype.itemsize
+
+    @property
+    def can_write(self) -> bool:
+        """Whether weights can be encoded, at least with an importance matrix."""
+        return self.encode is not None or self.encode_weighted is not None
 
     @property
     def tile_blocks(self) -> int:

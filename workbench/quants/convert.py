@@ -17,14 +17,21 @@
     Q8_1     yes         yes       ignored
     Q1_0     yes         yes       ignored
     Q2_0     yes         yes       ignored
-    Q2_K     yes         -         -
-    Q3_K     yes         -         -
-    Q4_K     yes         -         -
-    Q5_K     yes         -         -
-    Q6_K     yes         -         -
+    Q2_K     yes         yes       used
+    Q3_K     yes         yes       used
+    Q4_K     yes         yes       used
+    Q5_K     yes         yes       used
+    Q6_K     yes         yes       used
     Q8_K     yes         yes       ignored
-    IQ4_NL   yes         -         -
-    IQ4_XS   yes         -         -
+    IQ4_NL   yes         yes       used
+    IQ4_XS   yes         yes       used
+    IQ1_S    yes         yes       needed
+    IQ1_M    yes         yes       used
+    IQ2_XXS  yes         yes       needed
+    IQ2_XS   yes         yes       needed
+    IQ2_S    yes         yes       used
+    IQ3_XXS  yes         yes       used
+    IQ3_S    yes         yes       used
     TQ1_0    yes         yes       ignored
     TQ2_0    yes         yes       ignored
     MXFP4    yes         yes       ignored
@@ -35,17 +42,20 @@ Source: ggml-quants.c, `dequantize_row_*` and `ggml_quantize_chunk` (ggml.c) of 
 """
 
 import difflib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
 from ..errors import ParameterError, UnsupportedError
 from ..gguf.types import GGML_TYPES
-from . import floats, i_quants, k_quants, legacy, mx, ternary
+from . import floats, i_quants, iq4, k_quants, legacy, mx, ternary
 from .codec import TILE_WEIGHTS, Codec
 
-FAMILIES = (floats, legacy, k_quants, i_quants, ternary, mx)
+FAMILIES = (floats, legacy, k_quants, iq4, i_quants, ternary, mx)
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {codec.name: codec for family in FAMILIES for codec in family.CODECS}
 )
@@ -122,60 +132,97 @@ def quantize(x: Array, type: str, imatrix: Array | None = None) -> Array:
     x: (..., n) float32, n a multiple of the type's block size.
     type: a type name that the table at the top of this file can quantize, in any letter case.
     imatrix: (n,) float32, not negative: the importance of each column (the mean square of the
-        activation it is multiplied with), by which Q4_0, Q4_1, Q5_0 and Q5_1 weight the error; the
-        other types ignore it, as ggml does.
+        activation it is multiplied with), by which types that use it weight the error; the others
+        ignore it, as ggml does. For a stack of matrices, as of experts, also one a matrix:
+        (n_expert, n) for x (n_expert, rows, n), any leading axes of x but the rows.
 
-    Returns: (..., bytes) uint8, little-endian.
-    Raises: ParameterError for another dtype or length, an unknown name, a bad imatrix, or NaN or
-    infinite weights (only the float types F32, F16, BF16 and F64 can hold them: ggml's result for
-    others is undefined, and llama-quantize refuses it); UnsupportedError for a type that can be
-    read but not written.
-    Finite weights too large for the float16 scale of their block make it infinite, as in ggml.
+    Returns: (..., bytes) uint8, little-endian. Large arrays are encoded by a thread a core, tile by
+    tile; memory beyond the result stays below five megabytes a thread where x is contiguous and
+    its rows no longer than 100 thousand weights.
+    Raises: ParameterError for another dtype or length, an unknown name, a bad imatrix or one that
+    the type needs and lacks, or NaN or infinite weights (only F32, F16, BF16 and F64 hold them).
+    ggml does not look for them: a NaN becomes some finite weight in most types, and llama-quantize
+    refuses only what gives a block a scale of NaN or infinity. UnsupportedError for a type that can
+    be read but not written.
+    Finite weights too large for the float16 scale of their block make it infinite, as in ggml
+    (where llama-quantize refuses the block).
     Example: quantize(np.zeros((2, 64), np.float32), "q8_0").shape == (2, 68).
     Source: ggml.c, `ggml_quantize_chunk`; ggml-quants.c, `quantize_*`.
     """
     codec = codec_of(type)
-    if codec.encode is None:
-        able = ", ".join(name for name, other in CODECS.items() if other.encode)
-        raise UnsupportedError(
-            f"quantize: this version cannot write {codec.name}; expected one of {able}, "
-            f"got {codec.name}; choose one of those"
-        )
+    _check_writable(codec, imatrix)
     _check_weights(x, codec)
     if imatrix is not None:
-        imatrix = _checked_imatrix(imatrix, x.shape[-1])
-    row_blocks = x.shape[-1] // codec.block_size
-    out = np.empty((*x.shape[:-1], row_blocks * codec.type_size), dtype=np.uint8)
+        imatrix = _checked_imatrix(imatrix, x.shape)
+    out = np.empty((*x.shape[:-1], x.shape[-1] // codec.block_size * codec.type_size), np.uint8)
     if x.size == 0:
         return out
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     blocks = out.reshape(-1).view(codec.dtype)
-    with np.errstate(all="ignore"):
-        if imatrix is None or codec.encode_weighted is None:
-            _encode_blocks(codec, rows, blocks)
-        else:
-            _encode_rows(codec, rows, imatrix, blocks.reshape(len(rows), row_blocks))
+    if imatrix is None or codec.encode_weighted is None:
+        _for_each(_block_tiles(codec, rows, blocks))
+    else:
+        _for_each(_row_tiles(codec, rows, imatrix, blocks.reshape(len(rows), -1)))
     return out
 
 
-def _encode_blocks(codec: Codec, rows: Array, out: Array) -> None:
-    """Fills out (B,) tile by tile; blocks do not depend on each other."""
+Tile = Callable[[], None]
+
+
+def _block_tiles(codec: Codec, rows: Array, out: Array) -> Iterator[Tile]:
+    """What fills out (B,) tile by tile; blocks do not depend on each other."""
     blocks = rows.reshape(-1, codec.block_size)
-    step = codec.tile_blocks
-    for start in range(0, len(blocks), step):
-        tile = blocks[start : start + step]
+
+    def encode(start: int, stop: int) -> None:
         if not codec.keeps_nonfinite:
-            _check_finite(tile, start * codec.block_size, rows)
-        codec.encode(tile, out[start : start + step])
+            _check_finite(blocks[start:stop], start * codec.block_size, rows)
+        codec.encode(blocks[start:stop], out[start:stop])
+
+    for start in range(0, len(blocks), codec.tile_blocks):
+        yield partial(encode, start, start + codec.tile_blocks)
 
 
-def _encode_rows(codec: Codec, rows: Array, imatrix: Array, out: Array) -> None:
-    """Fills out (R, blocks) by whole rows, whose mean square enters the weights."""
-    step = max(1, TILE_WEIGHTS // 4 // rows.shape[1])  # the searches keep a dozen arrays at once
-    for start in range(0, len(rows), step):
-        tile = rows[start : start + step]
-        _check_finite(tile, start * rows.shape[1], rows)
-        codec.encode_weighted(tile, imatrix, out[start : start + step])
+def _row_tiles(codec: Codec, rows: Array, imatrix: Array, out: Array) -> Iterator[Tile]:
+    """What fills out (R, blocks) by whole rows, whose mean square may enter the weights.
+
+    imatrix: (G, n); the first R / G rows go with the first of it, and so on.
+    """
+    group = len(rows) // len(imatrix)
+    step = max(1, TILE_WEIGHTS // rows.shape[1])
+
+    def encode(importance: Array, start: int, stop: int) -> None:
+        _check_finite(rows[start:stop], start * rows.shape[1], rows)
+        codec.encode_weighted(rows[start:stop], importance, out[start:stop])
+
+    for g, importance in enumerate(imatrix):
+        for start in range(g * group, (g + 1) * group, step):
+            yield partial(encode, importance, start, min(start + step, (g + 1) * group))
+
+
+def _for_each(tiles: Iterator[Tile]) -> None:
+    """Runs the tiles, in threads if there are more than a few; raises the first tile's error."""
+    tiles = list(tiles)
+    threads = min(_core_count(), len(tiles) // 2)
+    if threads < 2:
+        for tile in tiles:
+            _run(tile)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(_run, tiles):  # an error cancels the tiles that have not begun
+            pass
+
+
+def _run(tile: Tile) -> None:
+    """Runs a tile; NumPy's error state belongs to the thread that sets it."""
+    with np.errstate(all="ignore"):
+        tile()
+
+
+def _core_count() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _dtype(codec: Codec, byte_order: str) -> np.dtype:
@@ -195,6 +242,21 @@ def _kind(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     return value.__class__.__name__
+
+
+def _check_writable(codec: Codec, imatrix: Array | None) -> None:
+    """Raises unless the codec can write, with what it is given."""
+    if codec.encode is None and codec.encode_weighted is None:
+        able = ", ".join(name for name, other in CODECS.items() if other.can_write)
+        raise UnsupportedError(
+            f"quantize: this version cannot write {codec.name}; expected one of {able}, "
+            f"got {codec.name}; choose one of those"
+        )
+    if codec.encode is None and imatrix is None:
+        raise ParameterError(
+            f"quantize: {codec.name} has too few bits without an importance matrix; expected "
+            "imatrix, got None; collect one with llama-imatrix or choose a larger type"
+        )
 
 
 def _check_weights(x: Array, codec: Codec) -> None:
@@ -224,18 +286,25 @@ def _check_finite(tile: Array, start: int, rows: Array) -> None:
     )
 
 
-def _checked_imatrix(imatrix: Array, n: int) -> Array:
-    """The imatrix as (n,) float32. Raises: ParameterError unless it is finite and not negative."""
-    if not isinstance(imatrix, np.ndarray) or imatrix.dtype.kind != "f" or imatrix.shape != (n,):
+def _checked_imatrix(imatrix: Array, shape: tuple[int, ...]) -> Array:
+    """The imatrix of x of a shape as (G, n) float32, one row for each run of rows of x.
+
+    Raises: ParameterError unless it fits, is finite and not negative.
+    """
+    fits = isinstance(imatrix, np.ndarray) and imatrix.dtype.kind == "f" and imatrix.ndim > 0
+    lead = imatrix.shape[:-1] if fits else ()
+    if not fits or imatrix.shape != (*shape[: len(lead)], shape[-1]) or lead[len(shape) - 2 :]:
+        stacked = f" or {(*shape[:-2], shape[-1])}" if len(shape) > 2 else ""
         raise ParameterError(
-            f"quantize: imatrix does not fit x; expected ({n},) float32, one importance a column, "
-            f"got {_kind(imatrix)}; take the imatrix of this tensor"
+            f"quantize: imatrix does not fit x; expected ({shape[-1]},){stacked} float32, one "
+            f"importance a column, got {_kind(imatrix)}; take the imatrix of this tensor"
         )
-    values = imatrix.astype(np.float32)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    values = imatrix.astype(np.float32, order="C")
+    bad = np.argwhere(~(np.isfinite(values) & (values >= 0)))
     if bad.size:
+        place = ", ".join(map(str, bad[0]))
         raise ParameterError(
-            f"quantize: imatrix[{bad[0]}] is {values[bad[0]]}; expected finite values not below 0, "
-            f"got {bad.size} others; collect the imatrix again"
+            f"quantize: imatrix[{place}] is {values[tuple(bad[0])]}; expected finite values not "
+            f"below 0, got {len(bad)} others; collect the imatrix again"
         )
-    return np.ascontiguousarray(values)
+    return values.reshape(-1, shape[-1])

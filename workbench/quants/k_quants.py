@@ -7,15 +7,26 @@
     Q6_K  w = d sc q             q 6 bits (-32..31), sc int8, sub-blocks of 16
     Q8_K  w = d q                q int8, d float32; bsums = sums of 16 codes
 
-Sources: ggml-common.h (structs); ggml-quants.c, `dequantize_row_q*_K`, `get_scale_min_k4` and
+Sources: ggml-common.h (structs); ggml-quants.c, `dequantize_row_q*_K` and
 `quantize_row_q8_K_ref`.
-Left out: writing Q2_K to Q6_K.
+Left out: the 6-bit scales (`k_scales`); writing Q2_K to Q6_K, which searches (`k_write`).
 """
 
 import numpy as np
 
 from .block_math import nearest_int, scale_codes, signed_extreme, spread
 from .codec import Codec
+from .k_scales import q3_k_scales, scales_and_mins
+from .k_write import (
+    encode_q2_k,
+    encode_q2_k_weighted,
+    encode_q3_k,
+    encode_q3_k_weighted,
+    encode_q4_k,
+    encode_q4_k_weighted,
+    encode_q6_k,
+    encode_q6_k_weighted,
+)
 from .packing import split_fields
 
 QK_K = 256
@@ -49,26 +60,6 @@ def decode_q2_k(blocks: np.ndarray, out: np.ndarray) -> None:
     apply_scales(codes, blocks, blocks["scales"] & 15, blocks["scales"] >> 4, out)
 
 
-def q3_k_scales(packed: np.ndarray) -> np.ndarray:
-    """(B, 12) uint8 -> (B, 16) int8: Q3_K's sub-block scales, less 32.
-
-        bytes 0..3    7..4 low bits of sc[8..11]     3..0 low bits of sc[0..3]
-        bytes 4..7    7..4 low bits of sc[12..15]    3..0 low bits of sc[4..7]
-        bytes 8..11   7,6 high bits of sc[12..15]    5,4 of sc[8..11]
-                      3,2 of sc[4..7]                1,0 of sc[0..3]
-
-    Four bytes are handled at once as a uint32.
-    """
-    words = np.ascontiguousarray(packed).view(np.uint32)  # (B, 3)
-    first, second, high = words[:, 0], words[:, 1], words[:, 2]
-    scales = np.empty((len(packed), 4), dtype=np.uint32)
-    for k, low in enumerate((first, second, first >> 4, second >> 4)):
-        scales[:, k] = (low & 0x0F0F0F0F) | ((high >> (2 * k) & 0x03030303) << 4)
-    signed = scales.view(np.int8)
-    signed -= 32
-    return signed
-
-
 def decode_q3_k(blocks: np.ndarray, out: np.ndarray) -> None:
     """Reads Q3_K; a bit of `hmask` that is 0 takes 4 off the two low bits in `qs`."""
     codes = split_fields(blocks["hmask"], 1, 32, place=2)
@@ -76,24 +67,6 @@ def decode_q3_k(blocks: np.ndarray, out: np.ndarray) -> None:
     codes = codes.view(np.int8)
     codes -= 4
     apply_scales(codes, blocks, q3_k_scales(blocks["scales"]), None, out)
-
-
-def scales_and_mins(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, 12) uint8 -> two (B, 8) uint8: the 6-bit sc and m of Q4_K and Q5_K.
-
-        bytes 0..3    7,6 high bits of sc[4..7]    5..0 sc[0..3]
-        bytes 4..7    7,6 high bits of m[4..7]     5..0 m[0..3]
-        bytes 8..11   7..4 low bits of m[4..7]     3..0 low bits of sc[4..7]
-
-    Four bytes are handled at once as a uint32.
-    """
-    words = np.ascontiguousarray(packed).view(np.uint32)  # (B, 3)
-    sc, m = np.empty((2, len(packed), 2), dtype=np.uint32)
-    for k, part in enumerate((sc, m)):
-        part[:, 0] = words[:, k] & 0x3F3F3F3F
-        low = words[:, 2] >> (4 * k) & 0x0F0F0F0F
-        part[:, 1] = low | (words[:, k] >> 2 & 0x30303030)
-    return sc.view(np.uint8), m.view(np.uint8)
 
 
 def decode_q4_k(blocks: np.ndarray, out: np.ndarray) -> None:
@@ -134,10 +107,10 @@ def encode_q8_k(x: np.ndarray, blocks: np.ndarray) -> None:
 
 
 CODECS = (
-    Codec("Q2_K", QK_K, Q2_K, decode_q2_k),
-    Codec("Q3_K", QK_K, Q3_K, decode_q3_k),
-    Codec("Q4_K", QK_K, Q4_K, decode_q4_k),
-    Codec("Q5_K", QK_K, Q5_K, decode_q5_k),
-    Codec("Q6_K", QK_K, Q6_K, decode_q6_k),
+    Codec("Q2_K", QK_K, Q2_K, decode_q2_k, encode_q2_k, encode_q2_k_weighted),
+    Codec("Q3_K", QK_K, Q3_K, decode_q3_k, encode_q3_k, encode_q3_k_weighted),
+    Codec("Q4_K", QK_K, Q4_K, decode_q4_k, encode_q4_k, encode_q4_k_weighted),
+    Codec("Q5_K", QK_K, Q5_K, decode_q5_k, encode_q4_k, encode_q4_k_weighted),
+    Codec("Q6_K", QK_K, Q6_K, decode_q6_k, encode_q6_k, encode_q6_k_weighted),
     Codec("Q8_K", QK_K, Q8_K, decode_q8_k, encode_q8_k),
 )

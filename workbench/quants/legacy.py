@@ -13,8 +13,8 @@ import numpy as np
 
 from .block_math import (
     fold,
+    importance,
     largest_magnitude,
-    mean_square,
     ordered_sum,
     reciprocal,
     round_half_away,
@@ -26,7 +26,7 @@ from .block_math import (
 )
 from .codec import Codec
 from .packing import flatten, join_bits, join_fields, split_bits, split_fields
-from .search import best_affine_fit, best_signed_fit
+from .search import affine_fit, signed_fit, square_sums
 
 # qs, 4-bit codes:  byte j = code[j] | code[j + 16] << 4
 # qh, fifth bits:   bit j of the 32 = bit 4 of code[j]
@@ -164,32 +164,25 @@ def encode_q2_0(x: np.ndarray, blocks: np.ndarray) -> None:
 # --- writing with an importance matrix -------------------------------------------------------
 
 
-def importance(x: np.ndarray, imatrix: np.ndarray) -> np.ndarray:
-    """(R, n) weights and (n,) importances -> (R, n): what multiplies the squared error of each."""
-    return imatrix * np.sqrt(mean_square(x) + x * x)
-
-
-def columns(values: np.ndarray) -> np.ndarray:
-    """(R, n) -> (32, R * n / 32): blocks side by side, so that sums over a block run down."""
-    return np.ascontiguousarray(values.reshape(-1, 32).T)
+def row_importance(x: np.ndarray, imatrix: np.ndarray) -> np.ndarray:
+    """(R, n) weights, (n,) importances -> (R * n / 32, 32): what multiplies squared errors."""
+    return importance(x, square_sums(x) / np.float32(x.shape[1]), imatrix).reshape(-1, 32)
 
 
 def encode_symmetric_weighted(x: np.ndarray, imatrix: np.ndarray, blocks: np.ndarray) -> None:
     """Writes Q4_0 and Q5_0 with the scale of least weighted error among those ggml tries."""
     blocks = blocks.reshape(-1)
     offset = 16 if "qh" in blocks.dtype.names else 8
-    d, codes = best_signed_fit(columns(x), columns(importance(x, imatrix)), offset)
-    blocks["d"] = d
-    write_codes(np.ascontiguousarray(codes.T), blocks)
+    blocks["d"], codes = signed_fit(x.reshape(-1, 32), row_importance(x, imatrix), offset)
+    write_codes(codes, blocks)
 
 
 def encode_affine_weighted(x: np.ndarray, imatrix: np.ndarray, blocks: np.ndarray) -> None:
     """Writes Q4_1 and Q5_1 with the scale and minimum of least weighted error that ggml finds."""
     blocks = blocks.reshape(-1)
     top = 31 if "qh" in blocks.dtype.names else 15
-    d, low, codes = best_affine_fit(columns(x), columns(importance(x, imatrix)), top)
-    blocks["d"], blocks["m"] = d, low
-    write_codes(np.ascontiguousarray(codes.T), blocks)
+    blocks["d"], blocks["m"], codes = affine_fit(x.reshape(-1, 32), row_importance(x, imatrix), top)
+    write_codes(codes, blocks)
 
 
 CODECS = (

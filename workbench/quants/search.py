@@ -1,107 +1,123 @@
 """Searches for the block scale of least weighted squared error, as ggml makes them.
 
-Blocks stand side by side: x and weights are (n, B) float32, one block a column, so that a sum over
-a block runs down the rows in ggml's order while NumPy works along the blocks.
-Sources: ggml-quants.c, `make_qx_quants` (rmse_type 1, with weights) and `make_qkx3_quants`.
-Left out: the searches of the types without a weighted form here.
+Each takes blocks as rows, x (B, n) float32 with weights (B, n) float32, and finds the numbers that
+ggml finds bit for bit: sums over a block in ggml's order, in float32.
+Sources: ggml-quants.c, the `make_*_quants` functions named below.
+Left out: the loops themselves, which are compiled (`lanes`, `signed_kernels`, `affine_kernels`),
+and the searches over lattice grids (`i_quants`).
 """
+
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
-from .block_math import nearest_int, ordered_sum, smallest
-
-NO_SCALE_BELOW = np.float32(1e-15)  # GROUP_MAX_EPS: a smaller block is written as zeros
+Array = np.ndarray
 
 
-def best_signed_fit(
-    x: np.ndarray, weights: np.ndarray, offset: int
-) -> tuple[np.ndarray, np.ndarray]:
+class Trials(NamedTuple):
+    """The spreads of codes that an affine search tries: first + step * delta + top, steps + 1."""
+
+    first: float
+    delta: float
+    steps: int
+
+
+WITH_IMATRIX = Trials(-0.9, 0.05, 36)
+
+
+def signed_fit(x: Array, weights: Array, offset: int) -> tuple[Array, Array]:
     """Fits x = (q - offset) d with 0 <= q < 2 offset, trying 19 scales about the plain one.
 
-    Returns d (B,) float32 and q (n, B) uint8.
+    Returns d (B,) float32 and q (B, n) uint8; both 0 for blocks of next to nothing.
+    Source: `make_qx_quants` with rmse_type 1.
     """
-    magnitudes = np.abs(x)
-    extreme = x[magnitudes.argmax(axis=0), np.arange(x.shape[1])]
-    wx = weights * x
-    best = codes = scale = None
-    for step in (0, *range(-9, 0), *range(1, 10)):
-        factor = -(np.float32(offset) + np.float32(0.1) * np.float32(step)) / extreme
-        trial = np.rint(factor * x)
-        np.clip(trial, -offset, offset - 1, out=trial)
-        sum_lx = ordered_sum(wx * trial)
-        sum_l2 = ordered_sum(weights * trial * trial)
-        if step == 0:
-            scale = np.where(sum_l2 != 0, sum_lx / sum_l2, np.float32(0))
-            best, codes = scale * sum_lx, trial
-            continue
-        better = (sum_l2 > 0) & (sum_lx * sum_lx > best * sum_l2)
-        scale = np.where(better, sum_lx / sum_l2, scale)
-        best = np.where(better, scale * sum_lx, best)
-        np.copyto(codes, trial, where=better)
-    codes += offset
-    empty = magnitudes.max(axis=0) < NO_SCALE_BELOW
-    scale[empty], codes[:, empty] = 0, 0
-    return scale, codes.astype(np.uint8)
+    d, codes = np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)
+    _signed_kernels().fit_signed(_plain(x), _plain(weights), np.float32(offset), d, codes)
+    return d, codes
 
 
-def best_affine_fit(
-    x: np.ndarray, weights: np.ndarray, top: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits x = q d + m with 0 <= q <= top and m <= 0, refining (d, m) from 37 spreads of q.
+def refined_fit(x: Array, offset: int) -> tuple[Array, Array]:
+    """Fits x = (q - offset) d, from the plain codes moving one after another; weights are x * x.
 
-    Returns d (B,) and m (B,) float32 and q (n, B) uint8.
+    Returns d (B,) float32 and q (B, n) uint8; both 0 for blocks of next to nothing.
+    Source: `make_q3_quants` with do_rmse.
     """
-    low, high = smallest(x.T), x.max(axis=0)
-    low[low > 0] = 0
-    empty = high <= low
-    empty_low = low[empty]
-    sum_w, sum_x = ordered_sum(weights), ordered_sum(weights * x)
-    factor = np.float32(top) / (high - low)
-    scale = np.float32(1) / factor
-    codes = affine_codes(x, factor, low, top)
-    error = weighted_error(x, weights, codes, scale, low)
-    for step in range(37):
-        nominal = np.float32(-0.9) + np.float32(0.05) * np.float32(step) + np.float32(top)
-        trial = affine_codes(x, nominal / (high - low), low, top)  # low: the best found so far
-        determinant, new_scale, new_low = solve_affine(x, weights, trial, sum_w, sum_x)
-        new_error = weighted_error(x, weights, trial, new_scale, new_low)
-        better = (determinant > 0) & (new_error < error)
-        np.copyto(codes, trial, where=better)
-        error = np.where(better, new_error, error)
-        scale = np.where(better, new_scale, scale)
-        low = np.where(better, new_low, low)
-    scale[empty], low[empty], codes[:, empty] = 0, empty_low, 0
-    return scale, low, codes.astype(np.uint8)
+    d, codes = np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)
+    _signed_kernels().fit_refined(_plain(x), np.float32(offset), d, codes)
+    return d, codes
 
 
-def affine_codes(x: np.ndarray, factor: np.ndarray, low: np.ndarray, top: int) -> np.ndarray:
-    """(n, B) float32: (x - low) * factor, rounded and cut to 0..top.
+def level_fit(x: Array, weights: Array, levels: Array) -> Array:
+    """Fits x = levels[q] d, trying 15 scales about the plain one.
 
-    A low close to the maximum makes numbers too large for `nearest_int`; ggml takes what it gives.
+    levels: (512,) float32, the level nearest to the numbers in [i / 2 - 128, i / 2 - 127.5).
+    Returns d (B,) float32, 0 for blocks of next to nothing.
+    Source: `quantize_row_iq4_nl_impl` with ntry 7.
     """
-    return np.clip(nearest_int(factor * (x - low)), 0, top).astype(np.float32)
+    d = np.empty(len(x), np.float32)
+    _signed_kernels().fit_levels(_plain(x), _plain(weights), levels, d)
+    return d
 
 
-def solve_affine(
-    x: np.ndarray, weights: np.ndarray, codes: np.ndarray, sum_w: np.ndarray, sum_x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The determinant, scale and minimum (at most 0) that fit x to given codes by least squares."""
-    wl = weights * codes
-    sum_l, sum_l2, sum_xl = ordered_sum(wl), ordered_sum(wl * codes), ordered_sum(wl * x)
-    determinant = sum_w * sum_l2 - sum_l * sum_l
-    scale = (sum_w * sum_xl - sum_x * sum_l) / determinant
-    low = (sum_l2 * sum_x - sum_l * sum_xl) / determinant
-    above = low > 0
-    return determinant, np.where(above, sum_xl / sum_l2, scale), np.where(above, np.float32(0), low)
+def affine_fit(
+    x: Array, weights: Array, top: int, trials: Trials = WITH_IMATRIX, absolute: bool = False
+) -> tuple[Array, Array, Array]:
+    """Fits x = q d + m with 0 <= q <= top and m <= 0, refining (d, m) from each of the trials.
+
+    absolute: whether the best fit has the least absolute error instead of squared error.
+    Returns d (B,) and m (B,) float32 and q (B, n) uint8.
+    Source: `make_qkx2_quants` and `make_qkx3_quants`, which find the same.
+    """
+    d, m = np.empty((2, len(x)), np.float32)
+    codes = np.empty(x.shape, np.uint8)
+    first, delta = np.float32(trials.first), np.float32(trials.delta)
+    _affine_kernels().fit_affine(
+        _plain(x), _plain(weights), np.float32(top), first, delta, trials.steps, absolute,
+        d, m, codes,
+    )  # fmt: skip
+    return d, m, codes
 
 
-def weighted_error(
-    x: np.ndarray, weights: np.ndarray, codes: np.ndarray, scale: np.ndarray, low: np.ndarray
-) -> np.ndarray:
-    """(B,): the sum of weights * (scale * codes + low - x)**2, in ggml's order."""
-    difference = scale * codes
-    difference += low
-    difference -= x
-    difference *= difference
-    difference *= weights
-    return ordered_sum(difference)
+def positive_fit(x: Array, weights: Array, top: int) -> tuple[Array, Array]:
+    """Fits x = q d with 0 <= q <= top, for the scales of the sub-blocks of a block.
+
+    Returns d (B,) float32 and q (B, n) uint8; both 0 for blocks of next to nothing.
+    Source: `make_qp_quants`.
+    """
+    d, codes = np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)
+    _affine_kernels().fit_positive(_plain(x), _plain(weights), np.float32(top), d, codes)
+    return d, codes
+
+
+def square_sums(x: Array) -> Array:
+    """(B, n) -> (B,): the sum of x * x along each row, from left to right in float32."""
+    sums = np.empty(len(x), np.float32)
+    _lanes().sum_squares(_plain(x), sums)
+    return sums
+
+
+def _plain(x: Array) -> Array:
+    """x as a contiguous array that may be written: numba compiles anew for any other kind."""
+    return np.require(x, np.float32, ["C", "W"])
+
+
+# Imported at first use, because numba takes half a second to import, which reading need not wait.
+
+
+def _lanes() -> ModuleType:
+    from . import lanes
+
+    return lanes
+
+
+def _signed_kernels() -> ModuleType:
+    from . import signed_kernels
+
+    return signed_kernels
+
+
+def _affine_kernels() -> ModuleType:
+    from . import affine_kernels
+
+    return affine_kernels
