@@ -25,6 +25,8 @@ from .generate import Step, generate
 from .gguf import write_gguf
 from .model import ActivationTrace, KVCache, Model, ModelConfig, load_model, to_numpy
 from .quants import dequantize, open_gguf, quantize
+from .quants.imatrix import read_imatrix, write_imatrix
+from .quants.whole_file import quantize_file
 from .resources import builtin_model_path, model_path
 from .sampling import SamplerChain, SamplingParams
 from .tokenizer import load_tokenizer
@@ -54,9 +56,12 @@ __all__ = [
     "panels",
     "plots",
     "quantize",
+    "quantize_file",
+    "read_imatrix",
     "sampling",
     "to_numpy",
     "write_gguf",
+    "write_imatrix",
 ]
 
 LATER = frozenset({"analysis", "panels", "plots"})  # they bring pandas, matplotlib, ipywidgets

@@ -4,6 +4,7 @@ A panel has `.widget`, its controls as attributes, `.summary()` for the next cel
 draws into Image and HTML widgets.
 """
 
+from .quantization import QuantizationPanel
 from .sampling import SamplingPanel
 
-__all__ = ["SamplingPanel"]
+__all__ = ["QuantizationPanel", "SamplingPanel"]

@@ -1,0 +1,252 @@
+"""Collect an importance matrix from a text with our own forward pass, and describe one.
+
+    text ─► chunks of n_ctx tokens, each with an empty cache, the first token replaced by BOS
+         ─► inputs of each matrix, squared, summed over tokens, column by column
+
+    attn_norm ─► attn_q attn_k attn_v     ffn_norm   ─► ffn_gate ffn_up (ffn_gate_inp)
+    kqv_out   ─► attn_output              ffn_swiglu ─► ffn_down        result_norm ─► output
+
+Source: llama.cpp tools/imatrix/imatrix.cpp (`collect_imatrix`, `compute_imatrix`,
+`compute_statistics`, `compute_cossim`, `show_statistics`).
+Left out: joining several matrices, and perplexity on the way (`analysis.perplexity`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import ParameterError
+from ..model import ActivationTrace, Model
+from ..quants.imatrix import Imatrix, ImatrixEntry
+from .file_map import role_of
+
+__all__ = ["ImatrixStatistics", "TensorStatistics", "collect_imatrix", "imatrix_statistics"]
+
+INACTIVE = 1e-5  # a column whose mean square is not above it counts as not active
+_READERS = {  # tap -> the matrices of its layer that it is the input of
+    "attn_norm": ("attn_q", "attn_k", "attn_v"),
+    "kqv_out": ("attn_output",),
+    "ffn_norm": ("ffn_gate", "ffn_up", "ffn_gate_inp"),
+    "ffn_swiglu": ("ffn_down",),
+}
+_MOE_TAPS = ("attn_norm", "kqv_out", "ffn_norm", "ffn_moe_topk")
+
+
+def collect_imatrix(
+    model: Model,
+    text: str | Sequence[int],
+    n_ctx: int | None = None,
+    *,
+    output: bool = False,
+    dataset: str = "",
+    progress: Callable[[int, int], Any] | None = None,
+) -> Imatrix:
+    """The importances of all columns of a model's matrices on a text.
+
+    text: or token ids, BOS first. n_ctx: tokens of a chunk, by default 512 or the model's context;
+        tokens that do not fill a last chunk are left out.
+    output: whether output.weight is included. dataset: what to call the text in a file.
+    progress: called with the number of chunks done and of all.
+
+    Returns: Imatrix. Raises: ParameterError for a text shorter than one chunk or a wrong n_ctx.
+    Source: llama.cpp tools/imatrix/imatrix.cpp, `compute_imatrix`, `collect_imatrix`.
+    """
+    n_ctx = min(512, model.config.n_ctx_train) if n_ctx is None else n_ctx
+    ids = model.tokenizer.encode(text) if isinstance(text, str) else list(text)
+    chunks = _chunks(model, ids, n_ctx)
+    sums = _SquareSums(model, output)
+    cache = model.new_cache(n_ctx, "f32", "f32")
+    for done, chunk in enumerate(chunks, 1):
+        cache.truncate(0)
+        model.forward(chunk, cache, trace=sums, last_only=not output)
+        if progress:
+            progress(done, len(chunks))
+    return Imatrix(sums.entries(), (dataset,) if dataset else (), len(chunks), n_ctx)
+
+
+def _chunks(model: Model, ids: list[int], n_ctx: int) -> list[list[int]]:
+    n_max = model.config.n_ctx_train
+    if not isinstance(n_ctx, int) or isinstance(n_ctx, bool) or not 1 <= n_ctx <= n_max:
+        raise ParameterError(
+            f"n_ctx: no chunk length; expected an integer from 1 to {n_max}, got {n_ctx!r}; the "
+            "model was trained on no longer texts"
+        )
+    if len(ids) < n_ctx:
+        raise ParameterError(
+            f"text: too short; expected at least one chunk of {n_ctx} tokens, got {len(ids)}; "
+            "give a longer text or a smaller n_ctx"
+        )
+    chunks = [list(ids[i : i + n_ctx]) for i in range(0, len(ids) - n_ctx + 1, n_ctx)]
+    if model.tokenizer.add_bos and model.tokenizer.bos_id is not None:
+        chunks = [[model.tokenizer.bos_id, *chunk[1:]] for chunk in chunks]
+    return chunks
+
+
+class _SquareSums(ActivationTrace):
+    """A trace that keeps, of each activation, only the sums of its squares over tokens."""
+
+    def __init__(self, model: Model, output: bool):
+        taps = _MOE_TAPS if model.config.n_expert else tuple(_READERS)
+        super().__init__([*(f"{tap}-*" for tap in taps), *(["result_norm"] if output else [])])
+        self._model = model
+        self._sums: dict[str, np.ndarray] = {}  # tensor name -> (n_mat, n) float64
+        self._counts: dict[str, np.ndarray] = {}  # tensor name -> (n_mat,)
+        self._ffn_norm: np.ndarray | None = None
+
+    def capture(self, name: str, layer: int | None, x: Any, ops: Any) -> None:
+        """Adds the squares of an activation, or those that each expert sees of it."""
+        if not self.wants(name, layer):
+            return
+        x = np.asarray(ops.to_numpy(x)).reshape(len(x), -1)  # (T, n)
+        if name == "ffn_moe_topk":
+            self._add_experts(layer, x)
+            return
+        if name == "ffn_norm":
+            self._ffn_norm = x
+        readers = [f"blk.{layer}.{role}" for role in _READERS.get(name, ())] or ["output"]
+        readers = [f"{reader}.weight" for reader in readers]
+        readers = [reader for reader in readers if reader in self._model.gguf.tensors]
+        squares = _squares(x)
+        for reader in readers:
+            self._add(reader, 0, 1, squares, len(x))
+
+    def _add_experts(self, layer: int, ids: np.ndarray) -> None:
+        """ids: (T, n_used), the experts of each token; their hidden activations are made anew."""
+        network, x = self._model.network, self._ffn_norm
+        weights, ops = network.weights.blk[layer], network.ops
+        activation = getattr(ops, network.architecture.activation)
+        n_expert = network.config.n_expert
+        for expert in np.unique(ids):
+            rows = x[np.nonzero(ids == expert)[0]]  # (rows, E)
+            gate = ops.linear(ops.asarray(rows), weights.ffn_gate_exps.weight[expert])
+            up = ops.linear(ops.asarray(rows), weights.ffn_up_exps.weight[expert])
+            hidden = ops.to_numpy(activation(gate, up))  # (rows, F)
+            seen = _squares(rows)
+            for role, squares in (("gate", seen), ("up", seen), ("down", _squares(hidden))):
+                name = f"blk.{layer}.ffn_{role}_exps.weight"
+                self._add(name, int(expert), n_expert, squares, len(rows))
+
+    def _add(self, name: str, mat: int, n_mat: int, squares: np.ndarray, n_rows: int) -> None:
+        if name not in self._sums:
+            self._sums[name] = np.zeros((n_mat, len(squares)))
+            self._counts[name] = np.zeros(n_mat, np.int64)
+        self._sums[name][mat] += squares
+        self._counts[name][mat] += n_rows
+
+    def entries(self) -> dict[str, ImatrixEntry]:
+        """What was summed, in order of names."""
+        return {
+            name: ImatrixEntry(self._sums[name].astype(np.float32), self._counts[name])
+            for name in sorted(self._sums)
+        }
+
+
+def _squares(x: np.ndarray) -> np.ndarray:
+    """(n,) float64: the sum of squares of each column of x (T, n)."""
+    return np.einsum("tn,tn->n", x, x, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """Mean squares of one tensor's inputs (experts side by side), described.
+
+    total, min, max, mean, std: of the mean squares; active: share above 1e-5; n: columns
+    entropy: of their shares of the total, in bits; entropy_norm: as a share of log2(n)
+    zd: share of columns more than one standard deviation above the mean
+    cos_sim: cosine with the same tensor one layer before, 0 in the first
+    """
+
+    tensor: str
+    layer: int | None
+    total: float
+    min: float
+    max: float
+    mean: float
+    std: float
+    active: float
+    n: int
+    entropy: float
+    entropy_norm: float
+    zd: float
+    cos_sim: float
+
+
+@dataclass(frozen=True)
+class ImatrixStatistics:
+    """One row a tensor, sorted by role and falling total, as llama-imatrix prints them."""
+
+    tensors: tuple[TensorStatistics, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table of tensors; `layer` is missing (<NA>) outside of layers."""
+        names = [field.name for field in fields(TensorStatistics)]
+        frame = pd.DataFrame([astuple(row) for row in self.tensors], columns=names)
+        return frame.astype({"layer": "Int64"})
+
+    def layers(self) -> pd.DataFrame:
+        """Means over the tensors of each layer, weighted by their columns."""
+        frame = self.to_frame().dropna(subset="layer")
+        rows = [
+            (layer, *(np.average(part[c], weights=part["n"]) for c in ("total", "zd", "cos_sim")))
+            for layer, part in frame.groupby("layer")
+        ]
+        return pd.DataFrame(rows, columns=["layer", "total", "zd", "cos_sim"])
+
+
+def imatrix_statistics(imatrix: Imatrix) -> ImatrixStatistics:
+    """What llama-imatrix --show-statistics says of an importance matrix.
+
+    Tensors that no token went through are left out.
+    Source: llama.cpp tools/imatrix/imatrix.cpp, `compute_statistics`, `compute_cossim`.
+    """
+    rows = [
+        _statistics(name, entry.sums.astype(np.float64), entry.counts, _previous(imatrix, name))
+        for name, entry in imatrix.entries.items()
+        if (entry.counts > 0).any()
+    ]
+    return ImatrixStatistics(tuple(sorted(rows, key=lambda row: (row.tensor, -row.total))))
+
+
+def _previous(imatrix: Imatrix, name: str) -> np.ndarray | None:
+    """The sums of the same tensor one layer before."""
+    layer, _ = role_of(name)
+    if not layer:
+        return None
+    entry = imatrix.entries.get(name.replace(f"blk.{layer}.", f"blk.{layer - 1}.", 1))
+    return None if entry is None else entry.sums.astype(np.float64)
+
+
+def _statistics(
+    name: str, sums: np.ndarray, counts: np.ndarray, previous: np.ndarray | None
+) -> TensorStatistics:
+    used = counts > 0
+    means = (sums[used] / counts[used, None]).reshape(-1)
+    total, std, n = float(means.sum()), float(means.std()), means.size
+    shares = means[means > 0] / total if total > 0 else np.empty(0)
+    entropy = float(-(shares * np.log2(shares)).sum())
+    layer, role = role_of(name)
+    return TensorStatistics(
+        tensor=role,
+        layer=layer,
+        total=total,
+        min=float(means.min()),
+        max=float(means.max()),
+        mean=total / n,
+        std=std,
+        active=float((means > INACTIVE).mean()),
+        n=n,
+        entropy=entropy,
+        entropy_norm=entropy / np.log2(n) if n > 1 else 0.0,
+        zd=float((means > total / n + std).mean()) if std > 0 else 0.0,
+        cos_sim=_cosine(sums, previous),
+    )
+
+
+def _cosine(sums: np.ndarray, previous: np.ndarray | None) -> float:
+    if previous is None or previous.shape != sums.shape:
+        return 0.0
+    norms = np.linalg.norm(sums) * np.linalg.norm(previous)
+    return float(np.vdot(sums, previous) / norms) if norms > 0 else 0.0
