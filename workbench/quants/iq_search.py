@@ -67,9 +67,7 @@ def nearest_neighbour(first, last, points, steps, x, weights, at, scale, shift, 
         if s.shape[0] == 8:
             x_high, w_high = four(x, at + 4), four(weights, at + 4)
             for j in range(s.shape[1]):
-                low = add_four(
-                    ZERO, s[0, j], s[1, j], s[2, j], s[3, j], x_low, w_low, scale, shift
-                )
+                low = add_four(ZERO, s[0, j], s[1, j], s[2, j], s[3, j], x_low, w_low, scale, shift)
                 sums[j] = add_four(
                     low, s[4, j], s[5, j], s[6, j], s[7, j], x_high, w_high, scale, shift
                 )
