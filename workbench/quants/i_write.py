@@ -12,11 +12,16 @@ import numpy as np
 from ..errors import ParameterError
 from .block_math import nearest_int
 from .grids import find_neighbours
+from .k_write import block_importance
 from .packing import join_bits, join_fields
 from .search import square_sums
 
 Array = np.ndarray
 Write = Callable[[Array, Array, Array], None]
+
+
+# Which runs of a sub-block get new points: those off the grid; all, if one was off; all.
+REFINE_OFF_GRID, REFINE_ALL_IF_ANY, REFINE_ALL = 0, 1, 2
 
 
 class Plan(NamedTuple):
@@ -27,7 +32,7 @@ class Plan(NamedTuple):
     even: whether the number of negative signs of 8 weights must be even.
     least: a sub-block with a smaller largest magnitude is written as zeros.
     trials, delta: scales that take the largest magnitude to 2 top + 1 + i delta, |i| <= trials.
-    refine: what comes then: 0 new points for runs off the grid, 1 for all if one is, 2 for all.
+    refine: who gets new points with the best scale, see REFINE_OFF_GRID and the following.
     """
 
     size: int
@@ -40,12 +45,13 @@ class Plan(NamedTuple):
 
 
 F = np.float32
+SMALLEST = np.nextafter(F(0), F(1))
 PLANS = {
-    "IQ2_XXS": Plan(32, F(2), True, F(1e-15), 6, F(0.1), 2),
-    "IQ2_XS": Plan(16, F(2), True, F(1e-15), 9, F(0.1), 0),
-    "IQ2_S": Plan(16, F(2), False, F(1e-8), 9, F(0.1), 0),
-    "IQ3_XXS": Plan(32, F(7), True, F(1e-8), 15, F(0.2), 0),
-    "IQ3_S": Plan(32, F(7), False, F(1e-45), 9, F(0.2), 1),
+    "IQ2_XXS": Plan(32, F(2), True, F(1e-15), 6, F(0.1), REFINE_ALL),
+    "IQ2_XS": Plan(16, F(2), True, F(1e-15), 9, F(0.1), REFINE_OFF_GRID),
+    "IQ2_S": Plan(16, F(2), False, F(1e-8), 9, F(0.1), REFINE_OFF_GRID),
+    "IQ3_XXS": Plan(32, F(7), True, F(1e-8), 15, F(0.2), REFINE_OFF_GRID),
+    "IQ3_S": Plan(32, F(7), False, SMALLEST, 9, F(0.2), REFINE_ALL_IF_ANY),
 }
 SHIFTS_3 = np.arange(0, 12, 3, dtype=np.uint16)
 SHIFTS_4 = np.arange(0, 16, 4, dtype=np.uint16)
@@ -58,22 +64,8 @@ def squares(x: Array) -> Array:
 
 
 def squares_and_mean(x: Array) -> Array:
-    """`squares`, more even: plus half their mean."""
-    return F(0.25) * mean_squares(x, 2)[:, None] + x * x
-
-
-def mean_squares(x: Array, times: int) -> Array:
-    """(B, 256) -> (B,): that many times the mean of x * x."""
-    return square_sums(x) * F(times / 256)
-
-
-def importance(x: Array, imatrix: Array, times: int = 2) -> Array:
-    """(R, n) weights, (n,) importances -> (R * n / 256, 256): what multiplies squared errors."""
-    blocks = x.reshape(-1, 256)
-    weights = np.sqrt(blocks * blocks + mean_squares(blocks, times)[:, None])
-    by_row = weights.reshape(x.shape)
-    by_row *= imatrix
-    return weights
+    """`squares` made more even: plus half their mean."""
+    return F(0.25) * (square_sums(x) * F(2 / 256))[:, None] + x * x
 
 
 def fit(type: str, x: Array, weights: Array) -> tuple[Array, Array, Array]:
@@ -85,11 +77,16 @@ def fit(type: str, x: Array, weights: Array) -> tuple[Array, Array, Array]:
     scales = np.empty((len(x), 256 // plan.size), np.float32)
     points = np.empty((len(x), 256 // near.grid.shape[1]), np.uint16)
     signs = np.empty((len(x), 32), np.uint8)
-    x, weights = (np.require(a, np.float32, ["C", "W"]) for a in (x, weights))
     from .iq_search import fit_points  # here, because numba takes half a second to import
 
-    check_found(type, fit_points(x, weights, plan, near, scales, points, signs))
+    lost = fit_points(plain(x), plain(weights), plan, near, scales, points, signs)
+    check_found(type, lost)
     return scales, points, signs
+
+
+def plain(x: Array) -> Array:
+    """x as a contiguous array that may be written: numba compiles anew for any other kind."""
+    return np.require(x, np.float32, ["C", "W"])
 
 
 def check_found(type: str, lost: int) -> None:
@@ -166,7 +163,12 @@ def write_iq3_xxs(x: Array, weights: Array, blocks: Array) -> None:
 
 
 def write_iq3_s(x: Array, weights: Array, blocks: Array) -> None:
-    """Writes IQ3_S, as `write_iq2_xxs`."""
+    """Writes IQ3_S, as `write_iq2_xxs`.
+
+    ggml passes over a sub-block of zeros without stepping on in qs and signs, so that what follows
+    in the block is read from the wrong places. Here all stands where it is read: the only
+    difference, and only in blocks with 32 zeros in a row beside other weights.
+    """
     scales, points, signs = fit("IQ3_S", x, weights)
     blocks["d"], ls = round_scales(scales, 15, 1.033)
     blocks["qs"] = points & 255
@@ -185,7 +187,8 @@ def fit_ones(x: Array, weights: Array, size: int, least: float) -> tuple[Array, 
 
     scales = np.empty((len(x), 256 // size), np.float32)
     points, lower = np.empty((len(x), 32), np.uint16), np.empty((len(x), 32), np.uint8)
-    lost = search(x, weights, F(least), find_neighbours("IQ1_S"), scales, points, lower)
+    near = find_neighbours("IQ1_S")
+    lost = search(plain(x), plain(weights), F(least), near, scales, points, lower)
     check_found("IQ1_S" if size == 32 else "IQ1_M", lost)
     lower[scales.max(axis=1) == 0] = 0
     return scales, points, lower
@@ -205,9 +208,10 @@ def write_iq1_m(x: Array, weights: Array, blocks: Array) -> None:
     from .iq1_search import refit_scale  # here, as in `fit`
 
     scales, points, lower = fit_ones(x, weights, 16, 1e-7)
-    d, ls = round_scales(scales, 7, 1)
+    ls = round_scales(scales, 7, 1)[1]
     d = scales.max(axis=1) / F(15)
-    refit_scale(x, weights, find_neighbours("IQ1_S").grid, points, lower, ls, d)
+    grid = find_neighbours("IQ1_S").grid
+    refit_scale(plain(x), plain(weights), grid, points, lower, ls, d)
     bits = (d * F(1.1125)).astype(np.float16).view(np.uint16)
     words = np.bitwise_or.reduce(ls.astype(np.uint16).reshape(-1, 4, 4) << SHIFTS_3, axis=2)
     words |= (bits[:, None] >> SHIFTS_4 & 15) << np.uint16(12)
@@ -225,10 +229,10 @@ def without_imatrix(write: Write, weigh: Callable[[Array], Array]) -> Callable:
     return encode
 
 
-def with_imatrix(write: Write, times: int = 2) -> Callable:
-    """A `Codec.encode_weighted` from a write function; times: see `importance`."""
+def with_imatrix(write: Write, factor: int = 2) -> Callable:
+    """A `Codec.encode_weighted` from a write function; factor: see `block_importance`."""
 
     def encode_weighted(x: Array, imatrix: Array, blocks: Array) -> None:
-        write(x.reshape(-1, 256), importance(x, imatrix, times), blocks.reshape(-1))
+        write(x.reshape(-1, 256), block_importance(x, imatrix, factor), blocks.reshape(-1))
 
     return encode_weighted

@@ -16,9 +16,8 @@ Source: ggml-quants.c, `quantize_row_iq1_s_impl`, `quantize_row_iq1_m_impl`,
 import numpy as np
 
 from .iq_search import LARGEST, NOTHING, nearest_neighbour
-from .lanes import ZERO, compiled
+from .lanes import ONE, ZERO, compiled
 
-ONE, TWO, THREE = np.float32(1), np.float32(2), np.float32(3)
 EIGHTH = np.float32(0.125)
 
 

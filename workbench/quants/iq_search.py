@@ -6,13 +6,14 @@ is on no grid point, it takes the neighbour of least weighted squared error:
     weights          0.31  -0.12  0.77 ...   magnitudes, signs aside
     times 1 / scale   4.1    1.6   9.9 ...
     rounded             5      1     5 ...   to 1, 3, 5 (IQ3: .. 15), levels 0, 1, 2 (.. 7)
-    number            2 + 3 * 0 + 9 * 2 ...   of the run, see `grids`
-    index[number]     a point, or -1 - k: one of the neighbours k
+    number            2 + 3 * 0 + 9 * 2 ...   of the run, see `grids.Neighbours`
+    runs[number]      the point there, or which neighbours to choose from
 
-Sums run in ggml's order in float32. The distances to all neighbours of a run are found side by
-side, one in each lane of the vector unit, which leaves the order within each distance as it is.
-A result is ggml's bit for bit; where ggml would abort, because sums overflow and no neighbour is
-nearest, a kernel says so in what it returns.
+The scale with the largest (sum w x q)**2 / sum w q q is kept, and then fitted again. Sums run in
+ggml's order in float32. The distances to eight neighbours of a run are found side by side, one in
+each lane of the vector unit, which leaves the order within each distance as it is. Results are
+ggml's bit for bit; where ggml would abort, because sums overflow and no neighbour is nearest, a
+kernel says so in what it returns.
 Source: ggml-quants.c, `quantize_row_iq2_xxs_impl`, `_iq2_xs_impl`, `_iq2_s_impl`,
 `_iq3_xxs_impl`, `_iq3_s_impl`, `iq2_find_best_neighbour` and `iq3_find_best_neighbour`.
 Left out: IQ1 (`iq1_search`), packing (`i_write`). See `lanes` for the rules of compiled code.
@@ -21,15 +22,13 @@ Left out: IQ1 (`iq1_search`), packing (`i_write`). See `lanes` for the rules of 
 import numpy as np
 
 from .affine_kernels import positive_factor, positive_scale
+from .i_write import REFINE_ALL, REFINE_OFF_GRID
 from .lanes import ONE, ROUNDER, ZERO, compiled
 
 HALF, TWO = np.float32(0.5), np.float32(2)
 LARGEST = np.float32(np.finfo(np.float32).max)
 MANTISSA, MANTISSA_HALF = np.int32(0x007FFFFF), np.int32(0x00400000)
 NOTHING = np.int32(-1)  # an index that no grid point has
-
-# What a search does after its trials, with the best scale found.
-REFINE_OFF_GRID, REFINE_ALL_IF_ANY, REFINE_ALWAYS = 0, 1, 2
 
 
 @compiled
@@ -160,7 +159,7 @@ def search_scale(x, weights, roots, products, extreme, scale, plan, near, chosen
             scale = sum_qx / sum_q2
             best = scale * sum_qx
             chosen[:], on_grid[:] = trial, trial_on_grid
-    if scale > ZERO and (plan.refine == REFINE_ALWAYS or not on_grid.all()):
+    if scale > ZERO and (plan.refine == REFINE_ALL or not on_grid.all()):
         if plan.refine == REFINE_OFF_GRID:
             skip[:] = on_grid
         find_numbers(x, ONE / scale, top, width, places, shifted, bits, terms, numbers)
@@ -216,7 +215,7 @@ def take_signs(x, weights, even, magnitudes, signs):
 @compiled
 def first_scale(magnitudes, weights, largest, plan, codes):
     """The weight that the middle trial takes to the highest level, and the scale without trials."""
-    if plan.refine != REFINE_ALWAYS:
+    if plan.refine != REFINE_ALL:
         return largest, largest / (TWO * plan.top + ONE)
     top = plan.top + TWO
     factor = positive_factor(magnitudes, weights, largest, top)
