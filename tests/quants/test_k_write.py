@@ -164,9 +164,9 @@ def test_importance_of_all_columns_alike_costs_little(name):
 def test_threads_change_no_byte(name, weighted, monkeypatch):
     x = weights(2, 0, 0.1, (9, TILE_WEIGHTS // 2))
     imatrix = np.linspace(0, 1, x.shape[1], dtype=np.float32) if weighted else None
-    monkeypatch.setattr(convert, "_core_count", lambda: 1)
+    monkeypatch.setattr(convert, "core_count", lambda: 1)
     alone = quantize(x, name, imatrix)
-    monkeypatch.setattr(convert, "_core_count", lambda: 3)
+    monkeypatch.setattr(convert, "core_count", lambda: 3)
     np.testing.assert_array_equal(quantize(x, name, imatrix), alone)
 
 

@@ -51,7 +51,6 @@ from types import MappingProxyType
 import numpy as np
 
 from ..errors import ParameterError, UnsupportedError
-from ..gguf.types import GGML_TYPES
 from . import floats, i_quants, iq4, k_quants, legacy, mx, ternary
 from .codec import TILE_WEIGHTS, Codec
 
@@ -66,8 +65,7 @@ Array = np.ndarray
 def codec_of(type: str) -> Codec:
     """The codec of a type name, in any letter case.
 
-    Raises: ParameterError for a name that no ggml type has, UnsupportedError for a type without a
-    codec here.
+    Raises: ParameterError for a name that no ggml type has.
     """
     if not isinstance(type, str):
         raise ParameterError(
@@ -76,12 +74,7 @@ def codec_of(type: str) -> Codec:
     name = type.upper()
     if name in CODECS:
         return CODECS[name]
-    if name in GGML_TYPES:
-        raise UnsupportedError(
-            f"type {name}: a ggml type that this version cannot read; expected one of "
-            f"{', '.join(CODECS)}, got {name}; convert the tensor with another program"
-        )
-    near = difflib.get_close_matches(name, GGML_TYPES, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, CODECS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "choose one of those"
     raise ParameterError(
         f"type: no ggml type has this name; expected one of {', '.join(CODECS)}, "
@@ -99,7 +92,7 @@ def dequantize(raw: Array, type: str, byte_order: str = "little") -> Array:
     Returns: (..., n) float32, a new array; memory beyond it stays below a few megabytes where raw
     is contiguous. Scales that overflow give infinities and NaN, as in ggml.
     Raises: ParameterError for another dtype, a length that is no whole number of blocks, or an
-    unknown name; UnsupportedError for a ggml type that cannot be read.
+    unknown name.
     Example: dequantize(gguf.raw(name), gguf.tensors[name].type).
     Source: ggml-quants.c, `dequantize_row_*`.
     """
@@ -202,7 +195,7 @@ def _row_tiles(codec: Codec, rows: Array, imatrix: Array, out: Array) -> Iterato
 def _for_each(tiles: Iterator[Tile]) -> None:
     """Runs the tiles, in threads if there are more than a few; raises the first tile's error."""
     tiles = list(tiles)
-    threads = min(_core_count(), len(tiles) // 2)
+    threads = min(core_count(), len(tiles) // 2)
     if threads < 2:
         for tile in tiles:
             _run(tile)
@@ -218,7 +211,7 @@ def _run(tile: Tile) -> None:
         tile()
 
 
-def _core_count() -> int:
+def core_count() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import ParameterError, UnsupportedError
 from ..gguf import GGUFFile, TensorInfo, write_gguf
 from ..gguf.types import GGML_TYPES
-from .convert import CODECS, codec_of, dequantize, quantize
+from .convert import CODECS, codec_of, core_count, dequantize, quantize
 from .file import open_gguf
 from .imatrix import Imatrix, read_imatrix
 from .mixes import Choice, FileType, choose_types, find_file_type
@@ -186,7 +186,7 @@ def _write(
     progress: Progress | None,
 ) -> None:
     metadata, types = _metadata(gguf, file_type, imatrix)
-    with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(n_threads or core_count()) as pool:
         tensors = {
             job.info.name: (
                 partial(_tensor_bytes, gguf, job, pool, progress),
