@@ -112,11 +112,15 @@ class ActivationTrace:
         """Whether an activation is to be captured."""
         return _full_name(name, layer) in self._wanted
 
-    def capture(self, name: str, layer: int | None, x: Any, ops: Any) -> None:
-        """Keep a copy of an activation if it is wanted; ops: of the device it is on."""
+    def visit(self, name: str, layer: int | None, x: Any, ops: Any) -> Any:
+        """Keep a copy of an activation if it is wanted; ops: of the device it is on.
+
+        Returns: the activation that the forward pass goes on with.
+        """
         full_name = _full_name(name, layer)
         if full_name in self._wanted:
             self._captured[full_name] = np.array(ops.to_numpy(x))
+        return x
 
 
 class _NoTrace:
@@ -125,8 +129,8 @@ class _NoTrace:
     def wants(self, name: str, layer: int | None = None) -> bool:
         return False
 
-    def capture(self, name: str, layer: int | None, x: Any, ops: Any) -> None:
-        pass
+    def visit(self, name: str, layer: int | None, x: Any, ops: Any) -> Any:
+        return x
 
 
 NO_TRACE = _NoTrace()

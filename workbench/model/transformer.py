@@ -51,8 +51,8 @@ class _Call:
     rotation: Any  # (T, n_rot/2) complex64
     trace: Any
 
-    def tap(self, name: str, layer: int | None, x: Any) -> None:
-        self.trace.capture(name, layer, x, self.network.ops)
+    def tap(self, name: str, layer: int | None, x: Any) -> Any:
+        return self.trace.visit(name, layer, x, self.network.ops)
 
 
 def forward(
@@ -105,15 +105,15 @@ def _layers(call: _Call, ids: np.ndarray) -> Any:
     """(T, E) after the last layer."""
     network = call.network
     x = network.ops.get_rows(network.weights.token_embd.weight, ids)
-    call.tap("inp_embd", None, x)
+    x = call.tap("inp_embd", None, x)
     for layer, weights in enumerate(network.weights.blk):
         x = x + _attention(call, layer, weights, x)
-        call.tap("ffn_inp", layer, x)
+        x = call.tap("ffn_inp", layer, x)
         hidden = _norm(network, x, weights.ffn_norm)
-        call.tap("ffn_norm", layer, hidden)
+        hidden = call.tap("ffn_norm", layer, hidden)
         feed_forward = _experts if network.config.n_expert else _dense
         x += feed_forward(call, layer, weights, hidden)
-        call.tap("l_out", layer, x)
+        x = call.tap("l_out", layer, x)
     return x
 
 
@@ -126,16 +126,16 @@ def _attention(call: _Call, layer: int, weights: Any, x: Any) -> Any:
     """(T, E) -> (T, E): from the norm before attention to its output matrix."""
     network, config, ops = call.network, call.network.config, call.network.ops
     x = _norm(network, x, weights.attn_norm)
-    call.tap("attn_norm", layer, x)
+    x = call.tap("attn_norm", layer, x)
     n_tokens, n_head_kv = len(x), config.n_head_kv
     q = ops.linear(x, *weights.attn_q).reshape(n_tokens, config.n_head, config.head_dim)
     k = ops.linear(x, *weights.attn_k).reshape(n_tokens, n_head_kv, config.head_dim)
     v = ops.linear(x, *weights.attn_v).reshape(n_tokens, n_head_kv, config.head_dim_v)
     q = ops.rope(q, call.rotation, network.architecture.rope)  # (T, H, D)
     k = ops.rope(k, call.rotation, network.architecture.rope)  # (T, K, D)
-    call.tap("Qcur", layer, q)
-    call.tap("Kcur", layer, k)
-    call.tap("Vcur", layer, v)
+    q = call.tap("Qcur", layer, q)
+    k = call.tap("Kcur", layer, k)
+    v = call.tap("Vcur", layer, v)
     keys, values = call.cache.write(layer, call.slot, k, v)  # (S, K, D)
     scores = (config.n_head, n_tokens, len(keys))  # (H, T, S)
     kq, kq_soft_max = (
@@ -143,11 +143,11 @@ def _attention(call: _Call, layer: int, weights: Any, x: Any) -> Any:
         for name in ("kq", "kq_soft_max")
     )
     x = ops.attention(q, keys, values, 1 / math.sqrt(config.head_dim), kq, kq_soft_max)
-    call.tap("kq", layer, kq)
-    call.tap("kq_soft_max", layer, kq_soft_max)
-    call.tap("kqv_out", layer, x)
+    kq = call.tap("kq", layer, kq)
+    kq_soft_max = call.tap("kq_soft_max", layer, kq_soft_max)
+    x = call.tap("kqv_out", layer, x)
     x = ops.linear(x, *weights.attn_output)
-    call.tap("attn_out", layer, x)
+    x = call.tap("attn_out", layer, x)
     return x
 
 
@@ -155,12 +155,12 @@ def _dense(call: _Call, layer: int, weights: Any, x: Any) -> Any:
     """(T, E) -> (T, E): the gated feed-forward network."""
     ops = call.network.ops
     gate, up = ops.linear(x, *weights.ffn_gate), ops.linear(x, *weights.ffn_up)  # (T, F)
-    call.tap("ffn_gate", layer, gate)
-    call.tap("ffn_up", layer, up)
+    gate = call.tap("ffn_gate", layer, gate)
+    up = call.tap("ffn_up", layer, up)
     x = getattr(ops, call.network.architecture.activation)(gate, up)
-    call.tap("ffn_swiglu", layer, x)
+    x = call.tap("ffn_swiglu", layer, x)
     x = ops.linear(x, *weights.ffn_down)
-    call.tap("ffn_out", layer, x)
+    x = call.tap("ffn_out", layer, x)
     return x
 
 
@@ -169,15 +169,15 @@ def _experts(call: _Call, layer: int, weights: Any, x: Any) -> Any:
     ops = call.network.ops
     logits = ops.linear(x, *weights.ffn_gate_inp)  # (T, n_expert)
     probs, ids, shares, shares_norm = ops.route_experts(logits, call.network.config.n_expert_used)
-    call.tap("ffn_moe_logits", layer, logits)
-    call.tap("ffn_moe_probs", layer, probs)
-    call.tap("ffn_moe_topk", layer, ids)
-    call.tap("ffn_moe_weights", layer, shares)
-    call.tap("ffn_moe_weights_norm", layer, shares_norm)
+    logits = call.tap("ffn_moe_logits", layer, logits)
+    probs = call.tap("ffn_moe_probs", layer, probs)
+    ids = call.tap("ffn_moe_topk", layer, ids)
+    shares = call.tap("ffn_moe_weights", layer, shares)
+    shares_norm = call.tap("ffn_moe_weights_norm", layer, shares_norm)
     experts = (weights.ffn_gate_exps, weights.ffn_up_exps, weights.ffn_down_exps)
     activation = getattr(ops, call.network.architecture.activation)
     x = ops.mix_experts(x, ids, shares_norm, tuple(part.weight for part in experts), activation)
-    call.tap("ffn_moe_out", layer, x)
+    x = call.tap("ffn_moe_out", layer, x)
     return x
 
 
@@ -185,9 +185,9 @@ def _logits(call: _Call, x: Any) -> Any:
     """(T, E) -> (T, V): the norm after the last layer and the output matrix."""
     network = call.network
     x = _norm(network, x, network.weights.output_norm)
-    call.tap("result_norm", None, x)
+    x = call.tap("result_norm", None, x)
     x = network.ops.linear(x, *network.weights.output)
-    call.tap("result_output", None, x)
+    x = call.tap("result_output", None, x)
     return x
 
 
