@@ -10,7 +10,8 @@ import pytest
 
 import workbench as wb
 from tests.conftest import BUILTIN_MODEL, ROOT
-from workbench.cli import cell_text, copy_missing_notebooks
+from workbench.cli.lab import copy_missing_notebooks
+from workbench.cli.printing import cell_text
 
 
 def workbench(*arguments, **settings):

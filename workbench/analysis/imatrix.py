@@ -96,11 +96,14 @@ class _SquareSums(ActivationTrace):
         self._counts: dict[str, np.ndarray] = {}  # tensor name -> (n_mat,)
         self._ffn_norm: np.ndarray | None = None
 
-    def capture(self, name: str, layer: int | None, x: Any, ops: Any) -> None:
-        """Adds the squares of an activation, or those that each expert sees of it."""
-        if not self.wants(name, layer):
-            return
-        x = np.asarray(ops.to_numpy(x)).reshape(len(x), -1)  # (T, n)
+    def visit(self, name: str, layer: int | None, x: Any, ops: Any) -> Any:
+        """Adds the squares of an activation that is wanted; hands it on unchanged."""
+        if self.wants(name, layer):
+            self._see(name, layer, np.asarray(ops.to_numpy(x)).reshape(len(x), -1))
+        return x
+
+    def _see(self, name: str, layer: int | None, x: np.ndarray) -> None:
+        """x: (T, n). The squares go to the tensors that read it, or to the experts chosen."""
         if name == "ffn_moe_topk":
             self._add_experts(layer, x)
             return
