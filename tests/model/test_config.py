@@ -50,9 +50,22 @@ def test_equal_numbers_for_every_layer_count_as_one():
     assert config(attention__head_count=heads).n_head == 4
 
 
-def test_different_numbers_from_layer_to_layer_are_refused():
-    with pytest.raises(UnsupportedError, match=r"head_count: n_head differs from layer to layer"):
-        config(attention__head_count=np.array([4, 2], np.int32))
+def test_heads_that_differ_from_layer_to_layer_are_kept_for_each():
+    heads, kv_heads = np.array([4, 2], np.int32), np.array([2, 1], np.int32)
+    numbers = config(attention__head_count=heads, attention__head_count_kv=kv_heads)
+    assert [numbers.of_layer(i).n_head for i in range(2)] == [4, 2]
+    assert [numbers.of_layer(i).n_embd_k for i in range(2)] == [16, 8]
+    assert numbers.n_head == 4
+
+
+def test_a_list_for_fewer_layers_than_there_are_is_refused():
+    with pytest.raises(GGUFError, match=r"head_count: .* a number of each of 2 layers"):
+        config(attention__head_count=np.array([4], np.int32))
+
+
+def test_numbers_that_must_be_one_for_all_layers_are_refused_as_lists():
+    with pytest.raises(UnsupportedError, match=r"freq_base: rope.base differs from layer to layer"):
+        config(rope__freq_base=np.array([1e4, 1e6], np.float32))
 
 
 def test_rope_scaling_is_read_by_new_and_old_keys():
@@ -103,8 +116,8 @@ def test_numbers_at_odds_are_refused(changes, message):
 
 
 def test_what_has_no_code_is_unsupported():
-    with pytest.raises(UnsupportedError, match="one of none, linear, yarn, got 'longrope'"):
-        config(rope__scaling__type="longrope")
+    with pytest.raises(UnsupportedError, match="one of none, linear, yarn, longrope, got 'ntk'"):
+        config(rope__scaling__type="ntk")
     with pytest.raises(UnsupportedError, match="attention to the future"):
         config(attention__causal=False)
 

@@ -15,16 +15,16 @@ def config(**changes):
 def filled(n_past=3):
     cache = KVCache(config(), n_ctx=8, type_k="f32")
     numbers = np.arange(2 * n_past * 2 * 8, dtype=np.float32).reshape(2, n_past, 2, 8)
-    for layer in range(2):
-        cache.write(layer, 0, numbers[layer], -numbers[layer])
-    cache.commit(n_past)
+    with cache.appending(range(n_past)):
+        for layer in range(2):
+            cache.write(layer, 0, numbers[layer], -numbers[layer])
     return cache, numbers
 
 
 def test_bytes_are_those_of_all_slots():
     cache = KVCache(config(), n_ctx=10, type_k="f16", type_v="f32")
     assert cache.nbytes == 2 * 10 * 2 * 8 * (2 + 4)
-    assert cache._k.nbytes + cache._v.nbytes == cache.nbytes
+    assert cache.layer_nbytes == (10 * 2 * 8 * (2 + 4),) * 2
 
 
 def test_default_is_the_trained_context_in_f16():
@@ -85,6 +85,9 @@ def test_another_type_is_refused_with_the_list(name):
 
 def test_room_is_what_is_left_of_n_ctx():
     cache, _ = filled()
-    cache.demand_room(5)
     with pytest.raises(ContextFullError, match=r"n_ctx 8 - n_past 3\), got n_tokens 6"):
-        cache.demand_room(6)
+        with cache.appending(range(6)):
+            pass
+    with cache.appending(range(5)):
+        pass
+    assert cache.n_past == 8

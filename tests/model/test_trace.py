@@ -1,11 +1,17 @@
 """Activations by their names: what is captured, its shapes, and names that do not exist."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.model.tiny import f32_cache, load, metadata, tensors
 from workbench.errors import ParameterError
-from workbench.model import ActivationTrace, tap_names
+from workbench.model import ActivationTrace, load_model, tap_names, transformer
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+LONG = np.random.default_rng(4).integers(0, 40, 30)
+SAME = 2e-5  # float32 sums in another order
 
 IDS = [3, 1, 4, 1, 5]
 
@@ -23,7 +29,7 @@ def traced(model, patterns, ids=IDS):
 
 def test_everything_can_be_captured_in_the_order_of_the_graph(model):
     trace, _ = traced(model, ["*"])
-    assert trace.names == tap_names(model.config)
+    assert trace.names == tap_names(model)
     assert trace.names[0] == "inp_embd" and trace.names[-1] == "result_output"
 
 
@@ -128,3 +134,94 @@ def test_asking_for_what_was_not_captured_names_what_was(model):
     with pytest.raises(ParameterError, match=r"'l_out-1' was not captured.*did you mean l_out-0"):
         trace["l_out-1"]
     assert "l_out-0" in trace and "l_out-1" not in trace and len(trace) == 1
+
+
+def test_activations_agree_with_llama_cpp_under_its_names():
+    golden, prompt = np.load(DATA / "context.npz"), np.load(DATA / "llama-tied.npz")["tokens"]
+    names = [name.removeprefix("tap_") for name in golden if name.startswith("tap_")]
+    model, trace = load_model(DATA / "llama-tied.gguf"), ActivationTrace(names)
+    model.forward(prompt[:6], f32_cache(model), trace=trace)
+    assert len(names) == 15
+    for name in names:
+        expected = golden[f"tap_{name}"]
+        if name == "kq-1":  # llama.cpp multiplies the future too, in the order of its slots
+            seen = np.tri(6, dtype=bool)
+            np.testing.assert_allclose(trace[name][:, seen], expected[:, seen], 0, 1e-4)
+        else:
+            np.testing.assert_allclose(trace[name], expected, 0, 1e-4, err_msg=name)
+
+
+def test_the_bytes_are_told_before_the_run_and_are_those_taken(model):
+    for dtype in ("float32", "float16", "float64"):
+        trace = ActivationTrace(["*"], dtype=dtype)
+        cache = f32_cache(model)
+        model.forward(IDS, cache)
+        sizes = trace.sizes(model, n_tokens=3, n_past=5)
+        model.forward([1, 2, 3], cache, trace=trace)
+        assert sizes == {name: trace[name].nbytes for name in trace}
+        assert trace.nbytes(model, 3, 5) == sum(sizes.values())
+        assert f"{len(sizes)} captured, {sum(sizes.values())} bytes" in repr(trace)
+    assert sizes["kq-0"] == 8 * 4 * 3 * 8  # float64 (H 4, T 3, S 8)
+
+
+def test_too_many_bytes_are_refused_before_anything_runs(model):
+    cache, trace = f32_cache(model), ActivationTrace(["l_out-*"], max_bytes=1279)
+    with pytest.raises(ParameterError, match="up to max_bytes 1279, got 1280 for 2 activations"):
+        model.forward(IDS, cache, trace=trace)
+    assert cache.n_past == 0
+    for allowed in (1280, None):
+        model.forward(IDS, cache, trace=ActivationTrace(["l_out-*"], max_bytes=allowed))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_dtypes_hold_the_same_numbers(model, dtype):
+    trace = ActivationTrace(["l_out-1"], dtype=dtype)
+    model.forward(IDS, f32_cache(model), trace=trace)
+    assert trace["l_out-1"].dtype == dtype
+    np.testing.assert_array_equal(
+        trace["l_out-1"], traced(model, "l_out-1")[0]["l_out-1"].astype(dtype)
+    )
+
+
+def test_numbers_too_large_for_float16_are_refused(model):
+    trace = ActivationTrace(["l_out-1"], dtype="float16")
+    trace.edit("l_out-1", lambda x: x * 0 + np.float32(70000))
+    with pytest.raises(ParameterError, match=r"l_out-1 does not fit into float16.*got 70000"):
+        model.forward(IDS, f32_cache(model), trace=trace)
+
+
+@pytest.mark.parametrize("arguments", [{"dtype": "int8"}, {"dtype": None}, {"to": "disk"}])
+def test_other_dtypes_and_places_are_refused(arguments):
+    with pytest.raises(ParameterError, match="trace: no such"):
+        ActivationTrace(["l_out-0"], **arguments)
+
+
+@pytest.mark.parametrize("to", ["host", "device"])
+def test_a_long_prompt_is_captured_piece_by_piece_as_if_at_once(model, monkeypatch, to):
+    at_once, _ = traced(model, ["*"], LONG)
+    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", 8)
+    pieces = ActivationTrace(["*"], to=to)
+    model.forward(LONG, f32_cache(model), trace=pieces)
+    assert pieces.names == at_once.names
+    for name in at_once:
+        expected = at_once[name]
+        if name.startswith("kq-"):
+            seen = np.isfinite(pieces[name])
+            assert seen[:, np.tri(30, dtype=bool)].all() and not seen[:, 0, 8:].any()
+            np.testing.assert_allclose(pieces[name][seen], expected[seen], 0, SAME)
+        else:
+            np.testing.assert_allclose(pieces[name], expected, 0, SAME, err_msg=name)
+
+
+@pytest.mark.parametrize("step", [1, 8, 512])
+def test_with_the_last_logits_only_the_result_has_one_row(model, monkeypatch, step):
+    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", step)
+    trace = ActivationTrace(["result_*", "l_out-1"])
+    logits = model.forward(LONG, f32_cache(model), trace=trace, last_only=True)
+    np.testing.assert_array_equal(trace["result_output"], logits)
+    assert trace["result_norm"].shape == (1, 32) and trace["l_out-1"].shape == (30, 32)
+
+
+def test_a_forward_pass_without_a_trace_asks_nobody(model, monkeypatch):
+    monkeypatch.setattr(ActivationTrace, "visit", lambda *_: 1 / 0)
+    model.forward(IDS, f32_cache(model))

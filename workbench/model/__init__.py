@@ -11,7 +11,8 @@ from .config import ModelConfig
 from .kv_cache import KVCache
 from .load import Model, load_model, to_numpy
 from .rope import RopeConfig
-from .trace import ActivationTrace, tap_names
+from .taps import tap_names
+from .trace import ActivationTrace
 
 __all__ = [
     "ARCHITECTURES",

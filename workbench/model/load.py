@@ -11,14 +11,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import GGUFError, ParameterError, UnsupportedError
 from ..gguf import GGUFFile
-from ..ops import cpu
+from ..ops import cpu, cpu_fast
+from ..ops.packed_linear import compile_kernels
 from ..quants.file import open_gguf
 from ..tokenizer import load_tokenizer
 from .architectures import find_architecture
 from .config import ModelConfig
+from .context import turn_keys
 from .kv_cache import KVCache
 from .trace import ActivationTrace
 from .transformer import Network, forward
@@ -26,24 +29,32 @@ from .weights import load_weights
 
 __all__ = ["Model", "load_model", "to_numpy"]
 
+PRECISIONS = {"exact": cpu, "fast": cpu_fast}
+
 
 def load_model(
-    path: str | os.PathLike | GGUFFile, device: str = "auto", weights: str = "packed"
+    path: str | os.PathLike | GGUFFile,
+    device: str = "auto",
+    weights: str = "packed",
+    precision: str = "exact",
 ) -> "Model":
     """Open a GGUF file as a model; its weights are mapped, not read.
 
     path: of the file, or an open GGUFFile (which the caller then closes).
     device: "auto" or "cpu". weights: "packed" computes from the file's own blocks; "float32"
-    expands them once, faster for small models at 4 bytes a weight.
+    expands them once, at 4 bytes a weight.
+    precision: "exact" multiplies the packed weights with float32 activations; "fast" rounds the
+    activations first as llama.cpp does, mostly to int8. The first model of a type on a machine
+    waits for its kernels to be compiled, with a progress bar.
     Raises: GGUFError for a damaged file or one that does not fit its metadata, UnsupportedError
         for an architecture, type or device without code, ParameterError for other arguments.
     """
     _demand_device(device)
     if isinstance(path, GGUFFile):
-        return _build(path, weights, owns_file=False)
+        return _build(path, weights, precision, owns_file=False)
     gguf = open_gguf(path)
     try:
-        return _build(gguf, weights, owns_file=True)
+        return _build(gguf, weights, precision, owns_file=True)
     except BaseException:
         gguf.close()
         raise
@@ -66,7 +77,8 @@ def _demand_device(device: Any) -> None:
         )
 
 
-def _build(gguf: GGUFFile, weights: str, owns_file: bool) -> "Model":
+def _build(gguf: GGUFFile, weights: str, precision: str, owns_file: bool) -> "Model":
+    _demand_precision(precision, weights)
     name = gguf.metadata.get("general.architecture")
     if not gguf.tensors:
         raise UnsupportedError(
@@ -85,20 +97,44 @@ def _build(gguf: GGUFFile, weights: str, owns_file: bool) -> "Model":
             f"{name}.rope.dimension_count: not the length of a head; expected {config.head_dim} in "
             f"architecture {name!r}, got {config.n_rot}; the file was converted wrongly"
         )
-    loaded = load_weights(gguf, config, architecture, cpu, weights)
-    return Model(gguf, Network(config, architecture, loaded, cpu), owns_file)
+    ops = PRECISIONS[precision]
+    loaded = load_weights(gguf, config, architecture, ops, weights)
+    if weights == "packed":
+        types = {info.type for info in gguf.tensors.values() if len(info.shape) > 1}
+        compile_kernels(sorted(types), precision == "fast", _show_compiling)
+    return Model(gguf, Network(config, architecture, loaded, ops), owns_file)
+
+
+def _demand_precision(precision: Any, weights: str) -> None:
+    if precision not in PRECISIONS:
+        raise ParameterError(
+            f"precision: no such precision; expected one of {', '.join(PRECISIONS)}, "
+            f"got {precision!r}"
+        )
+    if precision == "fast" and weights == "float32":
+        raise ParameterError(
+            "precision: expanded weights have no fast products; expected weights='packed' with "
+            "precision='fast', got weights='float32'; choose one of the two"
+        )
+
+
+def _show_compiling(kernels: list) -> Any:
+    """A progress bar where compiling takes more than a second, which it does once a machine."""
+    return tqdm(kernels, "compiling CPU kernels, once", delay=1, leave=False)
 
 
 class Model:
     """A model ready to compute; made by `load_model`, best used in a `with` statement.
 
-    config: its numbers; gguf: its file; device: where it computes; tokenizer: read at first use.
+    config: its numbers; gguf: its file; device: where it computes; precision: "exact" or "fast";
+    tokenizer: read at first use.
     """
 
     def __init__(self, gguf: GGUFFile, network: Network, owns_file: bool):
         self.gguf = gguf
         self.config: ModelConfig = network.config
         self.device = "cpu"
+        self.precision = next(name for name, ops in PRECISIONS.items() if ops is network.ops)
         self._network: Network | None = network
         self._owns_file = owns_file
 
@@ -144,13 +180,22 @@ class Model:
         return load_tokenizer(self.gguf)
 
     def new_cache(
-        self, n_ctx: int | None = None, type_k: str = "f16", type_v: str = "f16"
+        self,
+        n_ctx: int | None = None,
+        type_k: str = "f16",
+        type_v: str = "f16",
+        swa_full: bool = True,
     ) -> KVCache:
         """An empty KV cache; n_ctx: positions, by default all the model was trained for.
 
-        type_k, type_v: "f16" or "f32". Raises: ParameterError.
+        type_k, type_v: "f16" or "f32"; swa_full: False lets layers with a sliding window keep only
+        that, which saves memory and forbids going back. Raises: ParameterError.
         """
-        return KVCache(self.config, n_ctx, type_k, type_v, self.network.ops)
+        ops = self.network.ops
+        return KVCache(self.config, n_ctx, type_k, type_v, ops, swa_full, self._turn_keys)
+
+    def _turn_keys(self, layer: int, keys: Any, delta: int, n_ctx: int) -> Any:
+        return turn_keys(self.network, layer, keys, delta, n_ctx)
 
     def forward(
         self,

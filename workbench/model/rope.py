@@ -3,7 +3,8 @@
     angle of pair i at position p = p · base^(-2i/n_rot)
 
 and its scalings: "linear" divides all angles by the factor; "yarn" divides only those of slow pairs
-and makes the result longer; divisors for each pair (Llama 3) come from a tensor of the file.
+and makes the result longer; divisors for each pair (Llama 3, "longrope") come from a tensor of the
+file.
 
     yarn       fast pairs ◄──── ramp ────► slow pairs
     angle      unchanged    a mix of both   divided by the factor
@@ -11,7 +12,7 @@ and makes the result longer; divisors for each pair (Llama 3) come from a tensor
 Sources: ggml/src/ggml-cpu/ops.cpp (`ggml_rope_cache_init`, `rope_yarn`), ggml/src/ggml.c
 (`ggml_rope_yarn_corr_dims`), llama.cpp src/llama-context.cpp (the attention factor of yarn);
 Su et al., arXiv:2104.09864; Peng et al., arXiv:2309.00071.
-Left out: "longrope"; turning the vectors themselves, which is `ops.rope`.
+Left out: which divisors count (weights.py); turning the vectors themselves, which is `ops.rope`.
 """
 
 import math
@@ -21,7 +22,7 @@ import numpy as np
 
 __all__ = ["SCALING_TYPES", "RopeConfig", "rope_rotations"]
 
-SCALING_TYPES = ("none", "linear", "yarn")
+SCALING_TYPES = ("none", "linear", "yarn", "longrope")
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
     x = token_embd[ids]                                       (T, E)
     for each layer:
-        x += attn_output · attention(rope(q), rope(k), v)     q, k, v from norm(x)
-        x += feed-forward network of norm(x)                  dense, or a few of many experts
+        x += attention of norm(x)                             attention_part.py
+        x += feed-forward network of norm(x)                  ffn_part.py
     logits = output · norm(x)                                 (T, V)
 
-Nothing here is of one architecture or device: names of operations come from `architectures.py`,
-the operations from `ops`, the activations go past a trace by llama.cpp's graph names.
-Source: llama.cpp src/models/llama.cpp and src/llama-graph.cpp.
+Nothing here is of one architecture or device: what differs is data in `architectures/` (its spec.py
+shows where each field acts), the operations come from `ops`, the activations go past a trace by
+llama.cpp's graph names.
+Source: llama.cpp src/models/*.cpp and src/llama-graph.cpp.
 Left out: several sequences in one call, and the fast decode path of a GPU.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,15 @@ import numpy as np
 
 from ..errors import ParameterError
 from .architectures import Architecture
+from .attention_part import attend
 from .config import ModelConfig
+from .ffn_part import feed_forward, ffn_input
 from .kv_cache import KVCache
-from .rope import rope_rotations
+from .rope import RopeConfig, rope_rotations
 from .trace import NO_TRACE, ActivationTrace
 from .weights import Part, Weights
 
-__all__ = ["Network", "forward"]
+__all__ = ["Network", "forward", "layer_rotation", "unembed"]
 
 TOKENS_AT_ONCE = 512  # a long prompt goes through in pieces, as with llama.cpp's n_ubatch
 
@@ -41,18 +43,42 @@ class Network:
     ops: Any
 
 
-@dataclass(frozen=True, eq=False)
 class _Call:
     """What all layers of one piece share."""
 
-    network: Network
-    cache: KVCache
-    slot: int  # of the piece's first token; its position as well
-    rotation: Any  # (T, n_rot/2) complex64
-    trace: Any
+    def __init__(self, network: Network, cache: KVCache, slot: int, n_tokens: int, trace: Any):
+        """slot: of the piece's first token; its position as well."""
+        self.network, self.cache, self.slot, self.trace = network, cache, slot, trace
+        self._positions = np.arange(slot, slot + n_tokens)
+        self._rotations: dict[RopeConfig, Any] = {}
 
     def tap(self, name: str, layer: int | None, x: Any) -> Any:
+        """Show an activation to the trace; what it gives back goes on."""
         return self.trace.visit(name, layer, x, self.network.ops)
+
+    def norm(self, x: Any, part: Part) -> Any:
+        """The architecture's norm with a part's weight and bias."""
+        norm = getattr(self.network.ops, self.network.architecture.norm)
+        return norm(x, part.weight, part.bias, self.network.config.norm_eps)
+
+    def rotation(self, layer: int) -> Any:
+        """(T, n_rot/2) complex64 of a layer, None where it has none; made once for all alike."""
+        rope = self.network.config.of_layer(layer).rope
+        if rope is not None and rope not in self._rotations:
+            made = layer_rotation(self.network, layer, self._positions, self.cache.n_ctx)
+            self._rotations[rope] = self.network.ops.asarray(made)
+        return None if rope is None else self._rotations[rope]
+
+
+def layer_rotation(network: Network, layer: int, positions: np.ndarray, n_ctx: int) -> np.ndarray:
+    """How a layer turns pairs at positions (T,): (T, n_rot/2) complex64; the layer has rope.
+
+    n_ctx: positions of the cache, which decides between long and short factors.
+    """
+    config = network.config.of_layer(layer)
+    divisors = network.weights.rope_divisors(n_ctx, config.rope.n_ctx_orig)
+    divisors = None if divisors is None else network.ops.to_numpy(divisors)
+    return rope_rotations(config.rope, config.n_rot, positions, divisors)
 
 
 def forward(
@@ -71,124 +97,80 @@ def forward(
     """
     ids = _checked_ids(token_ids, network.config.n_vocab)
     _demand_own_cache(cache, network.config)
-    cache.demand_room(len(ids))
-    step = TOKENS_AT_ONCE
-    if trace is None:
-        trace = NO_TRACE
-    else:
-        _demand_trace(trace)
-        trace.begin(network.config)
-        step = len(ids)  # a trace sees all tokens in one piece
+    trace = _begin_trace(trace, network, len(ids), cache.n_past, last_only)
     logits = []
-    for start in range(0, len(ids), step):
-        piece = ids[start : start + step]
-        call = _start_call(network, cache, cache.n_past + start, len(piece), trace)
-        x = _layers(call, piece)
-        if not last_only:
-            logits.append(_logits(call, x))
-        elif start + step >= len(ids):
-            logits.append(_logits(call, x[-1:]))
-    cache.commit(cache.n_past + len(ids))
+    with cache.appending(ids):
+        for start in range(0, len(ids), TOKENS_AT_ONCE):
+            piece = ids[start : start + TOKENS_AT_ONCE]
+            trace.piece(start, len(piece))
+            call = _Call(network, cache, cache.n_past + start, len(piece), trace)
+            x = _layers(call, piece)
+            if not last_only:
+                logits.append(unembed(network, x, trace))
+            elif start + TOKENS_AT_ONCE >= len(ids):
+                logits.append(unembed(network, x[-1:], trace))
     return logits[0] if len(logits) == 1 else network.ops.concatenate(logits)
 
 
-def _start_call(network: Network, cache: KVCache, slot: int, n_tokens: int, trace: Any) -> _Call:
-    config, ops = network.config, network.ops
-    positions = np.arange(slot, slot + n_tokens)
-    divisors = network.weights.rope_freqs.weight
-    divisors = None if divisors is None else ops.to_numpy(divisors)
-    rotation = ops.asarray(rope_rotations(config.rope, config.n_rot, positions, divisors))
-    return _Call(network, cache, slot, rotation, trace)
+def _embedded(call: _Call, ids: np.ndarray) -> Any:
+    """(T, E): what enters the first layer."""
+    network, weights, ops = call.network, call.network.weights, call.network.ops
+    x = call.tap("inp_embd", None, ops.get_rows(weights.token_embd.weight, ids))
+    if network.config.embedding_scale != 1:
+        x = call.tap("inp_scaled", None, x * np.float32(network.config.embedding_scale))
+    if weights.token_embd_norm.weight is not None:
+        x = call.tap("inp_norm", None, call.norm(x, weights.token_embd_norm))
+    if weights.position_embd.weight is not None:
+        positions = np.arange(call.slot, call.slot + len(ids))
+        x = call.tap("inpL", None, x + ops.get_rows(weights.position_embd.weight, positions))
+    return x
 
 
 def _layers(call: _Call, ids: np.ndarray) -> Any:
     """(T, E) after the last layer."""
-    network = call.network
-    x = network.ops.get_rows(network.weights.token_embd.weight, ids)
-    x = call.tap("inp_embd", None, x)
-    for layer, weights in enumerate(network.weights.blk):
-        x = x + _attention(call, layer, weights, x)
-        x = call.tap("ffn_inp", layer, x)
-        hidden = _norm(network, x, weights.ffn_norm)
-        hidden = call.tap("ffn_norm", layer, hidden)
-        feed_forward = _experts if network.config.n_expert else _dense
-        x += feed_forward(call, layer, weights, hidden)
-        x = call.tap("l_out", layer, x)
+    x = _embedded(call, ids)
+    for layer, weights in enumerate(call.network.weights.blk):
+        x = _layer(call, layer, weights, x)
     return x
 
 
-def _norm(network: Network, x: Any, part: Part) -> Any:
-    norm = getattr(network.ops, network.architecture.norm)
-    return norm(x, part.weight, part.bias, network.config.norm_eps)
+def _layer(call: _Call, layer: int, weights: Any, x: Any) -> Any:
+    """(T, E) -> (T, E): attention and feed-forward network, each added to the stream."""
+    network, architecture = call.network, call.network.architecture
+    scale = np.float32(network.config.residual_scale)
+    read = x
+    if architecture.pre_norm:
+        read = call.tap("attn_norm", layer, call.norm(x, weights.attn_norm))
+    attention_reads = read
+    if weights.attn_norm_2.weight is not None:
+        attention_reads = call.tap("attn_norm_2", layer, call.norm(x, weights.attn_norm_2))
+    out = attend(call, layer, weights, attention_reads)
+    out = _post_norm(call, layer, weights, "attn_post_norm", architecture.attn_post_norm, out)
+    stream = x + (out if scale == 1 else out * scale)
+    stream = call.tap(architecture.residual_tap, layer, stream)
+    out = feed_forward(call, layer, weights, ffn_input(call, layer, weights, x, read, stream))
+    out = _post_norm(call, layer, weights, "ffn_post_norm", architecture.ffn_post_norm, out)
+    return call.tap("l_out", layer, stream + (out if scale == 1 else out * scale))
 
 
-def _attention(call: _Call, layer: int, weights: Any, x: Any) -> Any:
-    """(T, E) -> (T, E): from the norm before attention to its output matrix."""
-    network, config, ops = call.network, call.network.config, call.network.ops
-    x = _norm(network, x, weights.attn_norm)
-    x = call.tap("attn_norm", layer, x)
-    n_tokens, n_head_kv = len(x), config.n_head_kv
-    q = ops.linear(x, *weights.attn_q).reshape(n_tokens, config.n_head, config.head_dim)
-    k = ops.linear(x, *weights.attn_k).reshape(n_tokens, n_head_kv, config.head_dim)
-    v = ops.linear(x, *weights.attn_v).reshape(n_tokens, n_head_kv, config.head_dim_v)
-    q = ops.rope(q, call.rotation, network.architecture.rope)  # (T, H, D)
-    k = ops.rope(k, call.rotation, network.architecture.rope)  # (T, K, D)
-    q = call.tap("Qcur", layer, q)
-    k = call.tap("Kcur", layer, k)
-    v = call.tap("Vcur", layer, v)
-    keys, values = call.cache.write(layer, call.slot, k, v)  # (S, K, D)
-    scores = (config.n_head, n_tokens, len(keys))  # (H, T, S)
-    kq, kq_soft_max = (
-        ops.zeros(scores, "float32") if call.trace.wants(name, layer) else None
-        for name in ("kq", "kq_soft_max")
-    )
-    x = ops.attention(q, keys, values, 1 / math.sqrt(config.head_dim), kq, kq_soft_max)
-    kq = call.tap("kq", layer, kq)
-    kq_soft_max = call.tap("kq_soft_max", layer, kq_soft_max)
-    x = call.tap("kqv_out", layer, x)
-    x = ops.linear(x, *weights.attn_output)
-    x = call.tap("attn_out", layer, x)
-    return x
+def _post_norm(call: _Call, layer: int, weights: Any, tap: str, part: str, x: Any) -> Any:
+    return call.tap(tap, layer, call.norm(x, getattr(weights, part))) if part else x
 
 
-def _dense(call: _Call, layer: int, weights: Any, x: Any) -> Any:
-    """(T, E) -> (T, E): the gated feed-forward network."""
-    ops = call.network.ops
-    gate, up = ops.linear(x, *weights.ffn_gate), ops.linear(x, *weights.ffn_up)  # (T, F)
-    gate = call.tap("ffn_gate", layer, gate)
-    up = call.tap("ffn_up", layer, up)
-    x = getattr(ops, call.network.architecture.activation)(gate, up)
-    x = call.tap("ffn_swiglu", layer, x)
-    x = ops.linear(x, *weights.ffn_down)
-    x = call.tap("ffn_out", layer, x)
-    return x
+def unembed(network: Network, x: Any, trace: Any = NO_TRACE) -> Any:
+    """What the model makes of a residual stream: the norm after the last layer and the head.
 
-
-def _experts(call: _Call, layer: int, weights: Any, x: Any) -> Any:
-    """(T, E) -> (T, E): each token through the few experts its router chose."""
-    ops = call.network.ops
-    logits = ops.linear(x, *weights.ffn_gate_inp)  # (T, n_expert)
-    probs, ids, shares, shares_norm = ops.route_experts(logits, call.network.config.n_expert_used)
-    logits = call.tap("ffn_moe_logits", layer, logits)
-    probs = call.tap("ffn_moe_probs", layer, probs)
-    ids = call.tap("ffn_moe_topk", layer, ids)
-    shares = call.tap("ffn_moe_weights", layer, shares)
-    shares_norm = call.tap("ffn_moe_weights_norm", layer, shares_norm)
-    experts = (weights.ffn_gate_exps, weights.ffn_up_exps, weights.ffn_down_exps)
-    activation = getattr(ops, call.network.architecture.activation)
-    x = ops.mix_experts(x, ids, shares_norm, tuple(part.weight for part in experts), activation)
-    x = call.tap("ffn_moe_out", layer, x)
-    return x
-
-
-def _logits(call: _Call, x: Any) -> Any:
-    """(T, E) -> (T, V): the norm after the last layer and the output matrix."""
-    network = call.network
-    x = _norm(network, x, network.weights.output_norm)
-    x = call.tap("result_norm", None, x)
-    x = network.ops.linear(x, *network.weights.output)
-    x = call.tap("result_output", None, x)
-    return x
+    x: (T, E) float32 on the device. Returns: (T, n_vocab) float32 logits.
+    """
+    ops, config, part = network.ops, network.config, network.weights.output_norm
+    x = getattr(ops, network.architecture.norm)(x, part.weight, part.bias, config.norm_eps)
+    x = trace.visit("result_norm", None, x, ops)
+    x = ops.linear(x, *network.weights.output)
+    if config.logit_scale != 1:
+        x *= np.float32(config.logit_scale)
+    if config.final_logit_softcapping:
+        x = ops.soft_cap(x, config.final_logit_softcapping)
+    return trace.visit("result_output", None, x, ops)
 
 
 def _checked_ids(token_ids: Any, n_vocab: int) -> np.ndarray:
@@ -211,12 +193,17 @@ def _checked_ids(token_ids: Any, n_vocab: int) -> np.ndarray:
     return ids.astype(np.int64)
 
 
-def _demand_trace(trace: Any) -> None:
+def _begin_trace(trace: Any, network: Network, n_tokens: int, n_past: int, last_only: bool) -> Any:
+    """The trace, ready for a call; NO_TRACE for None."""
+    if trace is None:
+        return NO_TRACE
     if not isinstance(trace, ActivationTrace):
         raise ParameterError(
             f"trace: not an ActivationTrace; expected None or ActivationTrace(names), "
             f"got {trace!r:.80}"
         )
+    trace.begin(network, n_tokens, n_past, last_only)
+    return trace
 
 
 def _demand_own_cache(cache: Any, config: ModelConfig) -> None:
@@ -224,10 +211,4 @@ def _demand_own_cache(cache: Any, config: ModelConfig) -> None:
         raise ParameterError(
             f"cache: not a KVCache; expected one made by model.new_cache(), got {cache!r:.80}"
         )
-    slots = ((config.n_head_kv, config.head_dim), (config.n_head_kv, config.head_dim_v))
-    if cache.n_layer != config.n_layer or cache.slot_shapes != slots:
-        raise ParameterError(
-            f"cache: made for another model; expected {config.n_layer} layers with slots "
-            f"{slots[0]} and {slots[1]}, got {cache.n_layer} layers with slots "
-            f"{cache.slot_shapes[0]} and {cache.slot_shapes[1]}; use model.new_cache()"
-        )
+    cache.demand_model(config)

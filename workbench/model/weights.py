@@ -21,7 +21,7 @@ from ..ops import PackedTensor
 from .architectures import Architecture, TensorSpec
 from .config import ModelConfig
 
-__all__ = ["FORMS", "Part", "Weights", "load_weights"]
+__all__ = ["FORMS", "LAYER_PARTS", "TOP_PARTS", "Part", "Weights", "load_weights"]
 
 FORMS = ("packed", "float32")
 _LAYER_NAME = re.compile(r"blk\.(0|[1-9][0-9]{0,9})\.(.+)")
@@ -35,15 +35,50 @@ class Part(NamedTuple):
     bias: Any = None
 
 
+TOP_PARTS = (
+    *("token_embd", "token_embd_norm", "position_embd", "output_norm", "output"),
+    *("rope_freqs", "rope_factors_long", "rope_factors_short"),
+)
+LAYER_PARTS = (
+    *("attn_norm", "attn_norm_2", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm"),
+    *("attn_sinks", "attn_sub_norm", "attn_output", "post_attention_norm"),
+    *("ffn_norm", "ffn_gate", "ffn_up", "ffn_sub_norm", "ffn_down", "post_ffw_norm"),
+    *("ffn_gate_inp", "exp_probs_b", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"),
+    *("ffn_gate_inp_shexp", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"),
+    *("layer_out_norm", "ffn_act"),
+)
+FUSED = {  # one matrix for several: the rows of each, by their numbers in the config
+    "attn_qkv": (("attn_q", "n_embd_q"), ("attn_k", "n_embd_k"), ("attn_v", "n_embd_v")),
+    "ffn_up": (("ffn_gate", "n_ff"), ("ffn_up", "n_ff")),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """All weights; `blk[layer]` has one Part for each name of the architecture."""
+    """All weights: a Part for each of TOP_PARTS, and in `blk[layer]` for each of LAYER_PARTS.
+
+    What a model has not is Part(); `output` is token_embd where the file has none.
+    """
 
     token_embd: Part
+    token_embd_norm: Part
+    position_embd: Part
     output_norm: Part
-    output: Part  # token_embd where the file has no output.weight
+    output: Part
     rope_freqs: Part
+    rope_factors_long: Part
+    rope_factors_short: Part
     blk: tuple[SimpleNamespace, ...]
+
+    def rope_divisors(self, n_ctx: int, n_ctx_orig: int) -> Any:
+        """What angles are divided by, (n_rot/2,) float32 or None.
+
+        n_ctx: positions of the cache; above n_ctx_orig the long factors count, as in llama.cpp.
+        """
+        if self.rope_freqs.weight is not None:
+            return self.rope_freqs.weight
+        factors = self.rope_factors_long if n_ctx > n_ctx_orig else self.rope_factors_short
+        return factors.weight
 
 
 def load_weights(
@@ -60,40 +95,68 @@ def load_weights(
         raise ParameterError(
             f"weights: no such form; expected one of {', '.join(FORMS)}, got {form!r}"
         )
-    layer_specs = architecture.specs_of_layer(config.n_expert)
-    _refuse_unknown(gguf, config, architecture, layer_specs)
-    source = _Source(gguf, config, ops, form)
-    top = source.parts("", architecture.tensors)
-    blk = tuple(
-        SimpleNamespace(**source.parts(f"blk.{layer}.", layer_specs))
-        for layer in range(config.n_layer)
-    )
-    _demand_divisors(top["rope_freqs"].weight, ops)
-    if top["output"].weight is None:
-        top["output"] = top["token_embd"]
-    return Weights(**top, blk=blk)
+    _refuse_unknown(gguf, config, architecture)
+    source = _Source(gguf, ops, form)
+    top = source.parts("", architecture.tensors, config)
+    blk = []
+    for layer in range(config.n_layer):
+        own = config.of_layer(layer)
+        parts = source.parts(f"blk.{layer}.", architecture.specs_of_layer(own.n_expert), own)
+        blk.append(SimpleNamespace(**dict.fromkeys(LAYER_PARTS, Part()) | _split(parts, own)))
+    for name in ("rope_freqs", "rope_factors_long", "rope_factors_short"):
+        if name in top:
+            _demand_divisors(name, top[name].weight, ops)
+    head = top.get("output", Part())
+    if head.weight is None:
+        top["output"] = top["token_embd"]._replace(bias=head.bias)
+    return Weights(**dict.fromkeys(TOP_PARTS, Part()) | top, blk=tuple(blk))
+
+
+def _split(parts: dict[str, Part], config: ModelConfig) -> dict[str, Part]:
+    """The same with fused matrices as views of their rows, under the names of what they fuse."""
+    for fused, pieces in FUSED.items():
+        whole = parts.get(fused, Part())
+        sizes = [getattr(config, size) for _, size in pieces]
+        if whole.weight is None or whole.weight.shape[0] != sum(sizes) or len(sizes) < 2:
+            continue
+        if fused == "ffn_up" and parts.get("ffn_gate", Part()).weight is not None:
+            continue
+        del parts[fused]
+        start = 0
+        for (name, _), size in zip(pieces, sizes, strict=True):
+            own_bias = parts.get(name, Part()).bias
+            bias = own_bias if whole.bias is None else whole.bias[start : start + size]
+            parts[name] = Part(whole.weight.rows(start, start + size), bias)
+            start += size
+    parts.pop("attn_qkv", None)
+    return parts
 
 
 class _Source:
     """An open file being turned into parts."""
 
-    def __init__(self, gguf: Any, config: ModelConfig, ops: Any, form: str):
-        self.gguf, self.config, self.ops, self.form = gguf, config, ops, form
+    def __init__(self, gguf: Any, ops: Any, form: str):
+        self.gguf, self.ops, self.form = gguf, ops, form
 
-    def parts(self, prefix: str, specs: tuple[TensorSpec, ...]) -> dict[str, Part]:
-        """Part name -> Part for all specs under a prefix such as "blk.3."."""
+    def parts(
+        self, prefix: str, specs: tuple[TensorSpec, ...], config: ModelConfig
+    ) -> dict[str, Part]:
+        """Part name -> Part for all specs under a prefix such as "blk.3.", with that layer's
+        numbers."""
         parts: dict[str, dict[str, Any]] = {}
         for spec in specs:
             part, _, field = spec.name.rpartition(".")
-            parts.setdefault(part, {})[field] = self.tensor(prefix + spec.name, spec)
+            parts.setdefault(part, {})[field] = self.tensor(prefix, spec, config)
         return {part: Part(**fields) for part, fields in parts.items()}
 
-    def tensor(self, name: str, spec: TensorSpec) -> Any:
-        """A matrix as PackedTensor, a vector as float32, None where optional and absent."""
+    def tensor(self, prefix: str, spec: TensorSpec, config: ModelConfig) -> Any:
+        """A matrix as PackedTensor, a vector or norm as float32, None where rightly absent."""
+        name = prefix + spec.name
         info = self.gguf.tensors.get(name)
-        if info is None and spec.optional:
+        replaced = spec.unless and f"{prefix}{spec.unless}.weight" in self.gguf.tensors
+        if info is None and (spec.optional or replaced):
             return None
-        expected = tuple(getattr(self.config, number) for number in spec.shape)
+        expected = tuple(getattr(config, number) for number in spec.shape)
         if info is None:
             raise GGUFError(_missing(name, spec, expected, self.gguf.tensors))
         if tuple(info.shape) != expected:
@@ -102,8 +165,9 @@ class _Source:
                 f"{tuple(info.shape)}; the file is damaged or its metadata belongs to another model"
             )
         packed = self.packed(name, info, expected)
-        if len(expected) == 1 or self.form == "float32":
-            return self.expanded(name, packed)
+        is_plain = len(expected) == 1 or spec.name.endswith((".bias", "_norm.weight"))
+        if is_plain or self.form == "float32":
+            return self.expanded(name, packed, is_plain)
         return packed
 
     def packed(self, name: str, info: Any, shape: tuple[int, ...]) -> PackedTensor:
@@ -115,8 +179,8 @@ class _Source:
             return PackedTensor(self.ops.asarray(raw), "F32", shape)
         return PackedTensor(self.ops.asarray(raw), info.type, shape, self.gguf.byte_order)
 
-    def expanded(self, name: str, packed: PackedTensor) -> Any:
-        """The tensor as float32: a plain vector, or a PackedTensor of type F32."""
+    def expanded(self, name: str, packed: PackedTensor, is_plain: bool) -> Any:
+        """The tensor as float32: a plain array, or a PackedTensor of type F32."""
         try:
             values = self.ops.expand(packed).reshape(packed.shape)
         except MemoryError:
@@ -124,17 +188,17 @@ class _Source:
                 f"weights: {name} as float32 does not fit into memory; expected 'packed', got "
                 f"'float32'; pass weights='packed'"
             ) from None
-        return values if len(packed.shape) == 1 else PackedTensor(values, "F32", packed.shape)
+        return values if is_plain else PackedTensor(values, "F32", packed.shape)
 
 
-def _demand_divisors(divisors: Any, ops: Any) -> None:
+def _demand_divisors(name: str, divisors: Any, ops: Any) -> None:
     """The angles of rope are divided by them."""
     if divisors is None:
         return
     bad = np.flatnonzero(~(np.isfinite(ops.to_numpy(divisors)) & (ops.to_numpy(divisors) != 0)))
     if bad.size:
         raise GGUFError(
-            f"rope_freqs.weight[{bad[0]}]: angles cannot be divided by it; expected finite numbers "
+            f"{name}.weight[{bad[0]}]: angles cannot be divided by it; expected finite numbers "
             f"other than 0, got {ops.to_numpy(divisors)[bad[0]]}; the file is damaged"
         )
 
@@ -152,15 +216,19 @@ def _missing(name: str, spec: TensorSpec, shape: tuple[int, ...], tensors: Any) 
     )
 
 
-def _refuse_unknown(
-    gguf: Any, config: ModelConfig, architecture: Architecture, specs: tuple[TensorSpec, ...]
-) -> None:
+def _refuse_unknown(gguf: Any, config: ModelConfig, architecture: Architecture) -> None:
     """A tensor nobody uses would mean numbers that are not the model's: refuse it."""
     top = {spec.name for spec in architecture.tensors}
-    of_layer = {spec.name for spec in specs} | _UNUSED
+    of_layers = [
+        {spec.name for spec in architecture.specs_of_layer(config.of_layer(layer).n_expert)}
+        for layer in range(config.n_layer)
+    ]
     for name in gguf.tensors:
         match = _LAYER_NAME.fullmatch(name)
-        known = match and int(match[1]) < config.n_layer and match[2] in of_layer
+        layer = int(match[1]) if match else 0
+        if match and config.n_layer <= layer < config.n_layer + config.n_layer_nextn:
+            continue  # layers that guess tokens ahead: llama.cpp's plain graph leaves them out
+        known = match and layer < config.n_layer and match[2] in of_layers[layer] | _UNUSED
         if not known and name not in top:
             raise UnsupportedError(
                 f"{name}: architecture {architecture.name!r} has no code for this tensor; expected "

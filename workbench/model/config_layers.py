@@ -1,0 +1,70 @@
+"""Which layers see only the latest positions, and how positions become angles there.
+
+Source: llama.cpp src/llama-model.cpp (`load_swa_pattern`, `get_rope_freq_base`),
+src/llama-hparams.cpp (`set_swa_pattern`).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import UnsupportedError
+from .architectures import Architecture, Window
+from .config_keys import Reader
+from .rope import SCALING_TYPES, RopeConfig
+
+__all__ = ["layer_windows", "rope_of", "window_rope"]
+
+DEFAULT_BASE = 10000.0
+
+
+def layer_windows(read: Reader, architecture: Architecture, n_layer: int) -> tuple[int, ...]:
+    """The window of each layer in positions, 0 where it sees everything."""
+    window = architecture.window
+    if window is None:
+        return (0,) * n_layer
+    size = read.count("n_swa", window.size, least=0)
+    pattern = read.metadata.get(read.key("swa_pattern"))
+    if isinstance(pattern, np.ndarray | list):
+        if len(pattern) < n_layer:
+            read.fail("swa_pattern", f"an entry for each of {n_layer} layers", list(pattern))
+        return tuple(size * bool(windowed) for windowed in pattern[:n_layer])
+    period = read.count("swa_pattern", window.period, least=0)
+    return tuple(size * _is_windowed(layer, period, window) for layer in range(n_layer))
+
+
+def _is_windowed(layer: int, period: int, window: Window) -> bool:
+    if period == 0:
+        return True
+    return layer % period != 0 if window.dense_first else layer % period < period - 1
+
+
+def window_rope(read: Reader, rope: RopeConfig, window: Window) -> RopeConfig:
+    """How positions become angles in layers with a window."""
+    default = DEFAULT_BASE if window.rope == "own" else rope.base
+    if window.rope == "same":
+        return replace(rope, base=read.number("rope.base (window)", default))
+    base = rope.base if window.rope == "plain" else read.number("rope.base (window)", default)
+    return RopeConfig(base=base, n_ctx_orig=rope.n_ctx_orig)
+
+
+def rope_of(read: Reader, n_ctx_train: int) -> RopeConfig:
+    """How positions become angles."""
+    scaling = read.text("rope.scaling", "linear")
+    if scaling not in SCALING_TYPES:
+        raise UnsupportedError(
+            f"{read.key('rope.scaling')}: no code for {scaling!r}; expected one of "
+            f"{', '.join(SCALING_TYPES)}, got {scaling!r}"
+        )
+    old_factor = read.number("rope.factor (old)", 1.0, zero_is_sound=True)
+    factor = read.number("rope.factor", old_factor, zero_is_sound=True)
+    base = read.number("rope.base", DEFAULT_BASE)
+    if scaling == "yarn" and base <= 1:
+        read.fail("rope.base", "a number above 1 for yarn", base)
+    return RopeConfig(
+        base=base,
+        scaling=scaling,
+        factor=factor or 1.0,  # llama.cpp takes 0 as "not scaled"
+        n_ctx_orig=read.count("rope.n_ctx_orig", n_ctx_train, least=0) or n_ctx_train,
+        attn_factor=read.number("rope.attn_factor", 1.0),
+    )

@@ -1,0 +1,120 @@
+"""The slots of one layer: keys and values of consecutive positions, side by side in memory.
+
+    row          0     1     2    …        n              capacity
+               ┌─────┬─────┬─────┬───────┬─────────────────┐
+    position   │first│  +1 │  +2 │  …    │ room            │     a row: (K KV heads, D numbers)
+               └─────┴─────┴─────┴───────┴─────────────────┘
+
+A layer that sees everything has first = 0 and a row for each position of the context. A layer
+with a sliding window may have fewer rows: when they are full, the positions that its window still
+reaches move to the front, so that what attention reads stays one piece without copies.
+Source: llama.cpp src/llama-kv-cache-iswa.cpp (size of the window's part); the moving is our own.
+Left out: which positions count, which `kv_cache.py` knows.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Slots", "window_capacity", "zeros_nbytes"]
+
+TOKENS_AT_ONCE = 512  # the most that are written before attention reads them
+PADDING = 256  # llama.cpp makes the window's part a multiple of it
+ROWS_PER_TILE = 1024  # that are turned at once: a few MiB as float32
+
+
+def window_capacity(n_swa: int, n_ctx: int) -> int:
+    """Rows for a window of n_swa positions (itself included) and the tokens of one piece."""
+    rows = n_swa + TOKENS_AT_ONCE
+    return min(n_ctx, -(-rows // PADDING) * PADDING)
+
+
+class Slots:
+    """Keys and values of one layer; `first` is the position of row 0.
+
+    k: (capacity, K, D) and v: (capacity, K, Dv) on the device; n_swa: positions that a token sees,
+    itself included, 0 for all.
+    """
+
+    def __init__(self, k: Any, v: Any, n_swa: int = 0):
+        self.k, self.v, self.n_swa = k, v, n_swa
+        self.first = 0
+
+    @property
+    def capacity(self) -> int:
+        """Rows there are."""
+        return len(self.k)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return int(self.k.nbytes + self.v.nbytes)
+
+    @property
+    def slot_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What one row holds: (K, D) of k and (K, Dv) of v."""
+        return tuple(self.k.shape[1:]), tuple(self.v.shape[1:])
+
+    def rows(self, start: int, stop: int) -> tuple[Any, Any]:
+        """Views of k and v at the positions from `start` (or the first held) to before `stop`."""
+        chosen = slice(max(start - self.first, 0), max(stop - self.first, 0))
+        return self.k[chosen], self.v[chosen]
+
+    def oldest_needed(self, position: int) -> int:
+        """The first position that a token at `position` sees."""
+        return max(0, position - self.n_swa + 1) if self.n_swa else 0
+
+    def would_move(self, n_past: int, n_tokens: int) -> bool:
+        """Whether writing after n_past positions overwrites any that are held."""
+        return n_past + n_tokens - self.first > self.capacity
+
+    def write(self, position: int, k: Any, v: Any) -> tuple[Any, Any]:
+        """Put k, v (T, K, D) at the positions from `position` on.
+
+        Returns: views of all that the first of these tokens may see, up to the last of them.
+        """
+        stop = position + len(k)
+        if stop - self.first > self.capacity:
+            self._move_to_front(position)
+        row = position - self.first
+        assert 0 <= row and stop - self.first <= self.capacity, "a piece longer than the room"
+        self.k[row : row + len(k)] = k
+        self.v[row : row + len(v)] = v
+        return self.rows(self.oldest_needed(position), stop)
+
+    def _move_to_front(self, position: int) -> None:
+        oldest = self.oldest_needed(position)
+        for held in (self.k, self.v):
+            kept = held[oldest - self.first : position - self.first].copy()  # they may overlap
+            held[: len(kept)] = kept
+        self.first = oldest
+
+    def saved(self, n_past: int) -> tuple[int, Any, Any]:
+        """Copies of what is held, for `restore`."""
+        k, v = self.rows(0, n_past)
+        return self.first, k.copy(), v.copy()
+
+    def restore(self, saved: tuple[int, Any, Any]) -> None:
+        """Hold again what `saved` copied."""
+        self.first, k, v = saved
+        self.k[: len(k)], self.v[: len(v)] = k, v
+
+    def move_down(self, start: int, stop: int, distance: int, turn: Callable[[Any], Any]) -> None:
+        """Bring positions start … stop-1 `distance` down; turn: keys -> keys of the new place."""
+        assert self.first == 0 and distance <= start
+        if not distance:
+            return
+        for row in range(start, stop, ROWS_PER_TILE):
+            rows = slice(row, min(row + ROWS_PER_TILE, stop))
+            target = slice(rows.start - distance, rows.stop - distance)
+            self.k[target] = turn(self.k[rows])
+            self.v[target] = self.v[rows].copy()  # source and target may overlap
+
+
+def zeros_nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of an array, in Python's integers, which do not overflow."""
+    n_elements = 1
+    for length in shape:
+        n_elements *= length
+    return n_elements * np.dtype(dtype).itemsize

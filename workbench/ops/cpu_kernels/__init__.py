@@ -1,0 +1,13 @@
+"""Compiled products on packed weights: numba kernels over short vectors, one layer upon the other.
+
+    simd              vectors of 16 floats and of 16, 32 and 64 bytes
+    decode            a block of each type -> signed codes, scales, minima
+    products          codes with activations, by rows; half_products: F16 and BF16
+    float_products    one entry a type: float32 activations (the exact mode)
+    int_products      one entry a type: int8 activations (the fast mode), made by `activations`
+    expansions        one entry a type: rows as float32
+
+`ops.packed_linear` chooses among them and imports them at first use: numba is slow to import.
+"""
+
+__all__ = []

@@ -1,0 +1,108 @@
+"""Products of packed rows with int8 activations: one compiled entry a type.
+
+The arguments are those of `products.times_ints` after its first two. numba keeps the
+machine code on disk and looks only at the time of this file: touch it when those it imports change.
+
+Source: our own.
+"""
+
+from numba import njit
+
+from .decode import (
+    decode_iq4_nl,
+    decode_iq4_xs,
+    decode_mxfp4,
+    decode_q2_k,
+    decode_q3_k,
+    decode_q4_0,
+    decode_q4_1,
+    decode_q4_k,
+    decode_q5_0,
+    decode_q5_1,
+    decode_q5_k,
+    decode_q6_k,
+    decode_q8_0,
+)
+from .forms import (
+    IQ4_NL,
+    IQ4_XS,
+    MXFP4,
+    Q2_K,
+    Q3_K,
+    Q4_0,
+    Q4_1,
+    Q4_K,
+    Q5_0,
+    Q5_1,
+    Q5_K,
+    Q6_K,
+    Q8_0,
+)
+from .products import times_ints
+
+entry = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@entry
+def q8_0(*args):
+    times_ints(decode_q8_0, Q8_0, *args)
+
+
+@entry
+def q4_0(*args):
+    times_ints(decode_q4_0, Q4_0, *args)
+
+
+@entry
+def q4_1(*args):
+    times_ints(decode_q4_1, Q4_1, *args)
+
+
+@entry
+def q5_0(*args):
+    times_ints(decode_q5_0, Q5_0, *args)
+
+
+@entry
+def q5_1(*args):
+    times_ints(decode_q5_1, Q5_1, *args)
+
+
+@entry
+def iq4_nl(*args):
+    times_ints(decode_iq4_nl, IQ4_NL, *args)
+
+
+@entry
+def mxfp4(*args):
+    times_ints(decode_mxfp4, MXFP4, *args)
+
+
+@entry
+def q2_k(*args):
+    times_ints(decode_q2_k, Q2_K, *args)
+
+
+@entry
+def q3_k(*args):
+    times_ints(decode_q3_k, Q3_K, *args)
+
+
+@entry
+def q4_k(*args):
+    times_ints(decode_q4_k, Q4_K, *args)
+
+
+@entry
+def q5_k(*args):
+    times_ints(decode_q5_k, Q5_K, *args)
+
+
+@entry
+def q6_k(*args):
+    times_ints(decode_q6_k, Q6_K, *args)
+
+
+@entry
+def iq4_xs(*args):
+    times_ints(decode_iq4_xs, IQ4_XS, *args)

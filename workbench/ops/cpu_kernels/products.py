@@ -1,0 +1,159 @@
+"""What is done with decoded blocks: products with float32 or int8 activations, and expansion.
+
+    packed row ──decode──▶ 256 codes, 16 scales, 16 lows, in the first-level cache ──▶ sums
+
+All threads run the same function on the same arrays and take the next rows from a shared counter,
+so a thread that the machine holds up takes fewer. A row that is no multiple of 256 long ends in
+blocks with scale 0.
+
+    T tokens   M rows of the weight   N weights in a row
+
+Source: ggml-cpu's `ggml_vec_dot_*` for the integer form; the float form is our own.
+"""
+
+import numpy as np
+from numba import njit
+
+from .simd import (
+    add_products,
+    fetch_add,
+    flip,
+    fused,
+    ints_to_floats,
+    load_bytes16,
+    load_bytes64,
+    load_f32,
+    load_floats16,
+    load_ints16,
+    plus,
+    quarter0,
+    quarter1,
+    quarter2,
+    quarter3,
+    splat,
+    stack_memory,
+    store,
+    times,
+    to_floats,
+    total,
+)
+
+product = njit(nogil=True, error_model="numpy")
+
+CODES, SCALES, LOWS = 0, 256, 320  # places in the scratch memory of a thread
+ZERO = np.float32(0)
+
+
+@product
+def decode_chunk(decode, block_size, block_bytes, source, count, scratch):
+    """Decode the next 256 weights of a row, or the `count` that are left of it."""
+    if block_size == 256:
+        decode(source, scratch + CODES, scratch + SCALES, scratch + LOWS)
+        return
+    for i in range(min(count, 256) // 32):
+        codes = scratch + CODES + 32 * i
+        decode(source + i * block_bytes, codes, scratch + SCALES + 8 * i, scratch + LOWS + 8 * i)
+    for i in range(count // 32 * 2, 16):
+        store(scratch + SCALES + 4 * i, ZERO)
+        store(scratch + LOWS + 4 * i, ZERO)
+
+
+@product
+def sixteen_weights(has_lows, scratch, i):
+    """Weights 16 i .. 16 i + 15 of the chunk."""
+    codes = to_floats(load_bytes16(scratch + CODES + 16 * i))
+    scale = splat(load_f32(scratch + SCALES + 4 * i))
+    if has_lows:
+        return fused(codes, scale, splat(-load_f32(scratch + LOWS + 4 * i)))
+    return times(codes, scale)
+
+
+@product
+def float_chunk(has_lows, scratch, x, sums):
+    """Add the products of 256 weights with 256 floats to four sums."""
+    a, b, c, d = sums
+    for i in range(0, 16, 4):
+        at = x + 64 * i
+        a = fused(sixteen_weights(has_lows, scratch, i), load_floats16(at), a)
+        b = fused(sixteen_weights(has_lows, scratch, i + 1), load_floats16(at + 64), b)
+        c = fused(sixteen_weights(has_lows, scratch, i + 2), load_floats16(at + 128), c)
+        d = fused(sixteen_weights(has_lows, scratch, i + 3), load_floats16(at + 192), d)
+    return a, b, c, d
+
+
+@product
+def times_floats(decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
+    """out (T, M) = x (T, N padded to 256) float32 times the rows of a packed weight."""
+    block_size, block_bytes, has_lows = form
+    scratch = stack_memory()
+    padded = (n + 255) // 256 * 256
+    zero = splat(ZERO)
+    chunk_bytes = 256 // block_size * block_bytes
+    while True:
+        first = fetch_add(counter, step)
+        if first >= rows:
+            break
+        for row in range(first, min(first + step, rows)):
+            for t in range(tokens):
+                sums = (zero, zero, zero, zero)
+                source, at = weight + row * stride, x + 4 * t * padded
+                for start in range(0, n, 256):
+                    decode_chunk(decode, block_size, block_bytes, source, n - start, scratch)
+                    sums = float_chunk(has_lows, scratch, at, sums)
+                    source += chunk_bytes
+                    at += 1024
+                result = total(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])))
+                store(out + 4 * (t * rows + row), result)
+
+
+# Activations for whole numbers, one record for 256 of them: the codes; for each four of them
+# −128 times their sum (int32); their scale, and their sum times the scale, for each 16.
+X_BASE, X_SCALES, X_SUMS, X_BYTES = 256, 512, 576, 640
+
+
+@product
+def int_chunk(has_lows, scratch, x, sums):
+    """Add the products of 256 weights with 256 int8 activations to two sums.
+
+    The codes become unsigned by adding 128, which the record's int32 take off again.
+    """
+    a, b = sums
+    scales = times(load_floats16(scratch + SCALES), load_floats16(x + X_SCALES))
+    a = fused(_int_products(scratch, x), quarter0(scales), a)
+    b = fused(_int_products(scratch + 64, x + 64), quarter1(scales), b)
+    a = fused(_int_products(scratch + 128, x + 128), quarter2(scales), a)
+    b = fused(_int_products(scratch + 192, x + 192), quarter3(scales), b)
+    if has_lows:
+        lows = times(load_floats16(scratch + LOWS), splat(np.float32(-1)))
+        a = fused(lows, load_floats16(x + X_SUMS), a)
+    return a, b
+
+
+@product
+def _int_products(codes, x):
+    unsigned = flip(load_bytes64(codes), 128)
+    return ints_to_floats(add_products(load_ints16(x + X_BASE), unsigned, load_bytes64(x)))
+
+
+@product
+def times_ints(decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
+    """As `times_floats`, for records of int8 activations."""
+    block_size, block_bytes, has_lows = form
+    scratch = stack_memory()
+    chunks = (n + 255) // 256
+    zero = splat(ZERO)
+    chunk_bytes = 256 // block_size * block_bytes
+    while True:
+        first = fetch_add(counter, step)
+        if first >= rows:
+            break
+        for row in range(first, min(first + step, rows)):
+            for t in range(tokens):
+                sums = (zero, zero)
+                source, at = weight + row * stride, x + t * chunks * X_BYTES
+                for start in range(0, n, 256):
+                    decode_chunk(decode, block_size, block_bytes, source, n - start, scratch)
+                    sums = int_chunk(has_lows, scratch, at, sums)
+                    source += chunk_bytes
+                    at += X_BYTES
+                store(out + 4 * (t * rows + row), total(plus(sums[0], sums[1])))

@@ -1,0 +1,192 @@
+"""Products with a packed weight that read its blocks where they lie, by compiled kernels.
+
+    one token      packed rows ──▶ codes, 256 at a time ──▶ sums       nothing is expanded
+    many tokens    packed rows ──▶ float32 tile in the cache ──▶ sums of 4 rows x 4 tokens
+
+In the exact mode activations stay float32. In the fast mode they are first rounded as llama.cpp
+rounds them for the weight's type, so that the numbers are close to llama.cpp's own.
+
+Source: ggml-cpu/ggml-cpu.c, `ggml_compute_forward_mul_mat` and its `vec_dot_type`.
+Left out: types over grids and ternary ones, and big-endian files: `cpu` expands those by tiles.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ..quants import codec_of, dequantize, quantize
+from .packed import PackedTensor
+
+__all__ = ["compile_kernels", "has_kernel", "n_threads", "packed_linear"]
+
+HALVES = ("F16", "BF16")
+INT8_FORMS = {  # weight type -> how llama.cpp rounds the activations
+    **dict.fromkeys(("Q8_0", "Q4_0", "Q5_0", "IQ4_NL", "MXFP4"), "Q8_0"),
+    **dict.fromkeys(("Q4_1", "Q5_1"), "Q8_1"),
+    **dict.fromkeys(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"), "Q8_K"),
+}
+FEW_TOKENS = 2  # up to this many, decoding a row again for each costs less than a float32 tile
+TILE_ROWS = 32  # as in the kernels
+ROWS_AT_ONCE = 16  # rows a thread takes from the counter
+SMALL_BYTES = 1 << 18  # a weight of fewer bytes is done before another thread has woken up
+PADDED = 256  # kernels read activations in whole chunks
+
+
+def has_kernel(weight: PackedTensor) -> bool:
+    """Whether `packed_linear` takes this weight."""
+    known = weight.type in INT8_FORMS or weight.type in HALVES
+    return known and weight.byte_order == "little" and len(weight.shape) == 2
+
+
+def packed_linear(x: np.ndarray, weight: PackedTensor, fast: bool = False) -> np.ndarray:
+    """x times the transposed weight, as `cpu.linear`.
+
+    x: (T, n) float32; weight: (m, n), one that `has_kernel`; fast: round x as llama.cpp does.
+    Returns: (T, m) float32.
+    """
+    assert x.shape[1] == weight.shape[1] and weight.raw.shape == _packed_shape(weight)
+    x = np.ascontiguousarray(x, np.float32)
+    if weight.type in HALVES:
+        return _times_floats(_as_stored(x, weight.type) if fast else x, weight)
+    if not fast:
+        return _times_floats(x, weight)
+    kind = INT8_FORMS[weight.type]
+    if len(x) > FEW_TOKENS and kind != "Q8_1":  # whose rounded sums are no sums of rounded numbers
+        return _times_floats(_rounded(x, kind), weight)
+    return _run("int_products", weight, _records(x, kind), len(x))
+
+
+def compile_kernels(types: Iterable[str], fast: bool, progress: Callable = iter) -> None:
+    """Compile the kernels of some types, or load them from numba's cache, before they are needed.
+
+    progress: goes through a list of them, as tqdm does, to show how far it is.
+    """
+    jobs = []
+    for type in types:
+        if type in HALVES or type in INT8_FORMS:
+            whole = fast and type in INT8_FORMS
+            jobs += [("int_products" if whole else "float_products", type), ("tile_products", type)]
+    for job in progress(jobs):
+        _kernel(*job)
+
+
+def _packed_shape(weight: PackedTensor) -> tuple[int, int]:
+    codec, (rows, n) = codec_of(weight.type), weight.shape
+    return rows, n // codec.block_size * codec.type_size
+
+
+def _times_floats(x: np.ndarray, weight: PackedTensor) -> np.ndarray:
+    if len(x) > FEW_TOKENS:
+        return _run("tile_products", weight, _padded(x), len(x))
+    return _run("float_products", weight, x if weight.type in HALVES else _padded(x), len(x))
+
+
+def _run(family: str, weight: PackedTensor, x: np.ndarray, n_tokens: int) -> np.ndarray:
+    """A kernel on all rows of a weight, by all threads."""
+    rows, n = weight.shape
+    tiles = family == "tile_products"
+    out = (np.zeros if tiles else np.empty)((n_tokens, rows), np.float32)
+    raw = _contiguous_rows(weight.raw)
+    arguments = (raw.ctypes.data, raw.strides[0], rows, n, x.ctypes.data, n_tokens, out.ctypes.data)
+    step = TILE_ROWS if tiles else ROWS_AT_ONCE
+    _share(_kernel(family, weight.type), arguments, step, (raw, x, out), raw.nbytes * n_tokens)
+    return out
+
+
+def _contiguous_rows(raw: np.ndarray) -> np.ndarray:
+    """Rows may lie anywhere, but the bytes of a row must follow each other."""
+    return raw if raw.strides[1] == 1 else np.ascontiguousarray(raw)
+
+
+# --- activations -----------------------------------------------------------------------------
+
+
+def _padded(x: np.ndarray) -> np.ndarray:
+    """x with zeros after each row up to a whole number of chunks."""
+    gap = -x.shape[1] % PADDED
+    return np.pad(x, ((0, 0), (0, gap))) if gap else x
+
+
+def _as_stored(x: np.ndarray, type: str) -> np.ndarray:
+    """x rounded to the weight's own 16 bits."""
+    return dequantize(quantize(x, type), type)
+
+
+def _records(x: np.ndarray, kind: str) -> np.ndarray:
+    """x as int8 codes with all that the kernel needs about them, (T, chunks) records."""
+    activations = _activations()
+    chunks = _padded(x).reshape(len(x), -1, PADDED)
+    records = np.empty(chunks.shape[:2], activations.RECORD)
+    fields = (records[name] for name in activations.RECORD.names)
+    activations.round_to_records(getattr(activations, kind), chunks, *fields)
+    return records
+
+
+def _rounded(x: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers that x's int8 codes stand for."""
+    activations = _activations()
+    chunks = _padded(x).reshape(len(x), -1, PADDED)
+    out = np.empty_like(chunks)
+    activations.round_floats(getattr(activations, kind), chunks, out)
+    return np.ascontiguousarray(out.reshape(len(x), -1)[:, : x.shape[1]])
+
+
+# --- kernels and threads ---------------------------------------------------------------------
+
+
+@cache
+def _activations() -> Any:
+    return import_module(".cpu_kernels.activations", __package__)  # numba: imported at first use
+
+
+@cache
+def _kernel(family: str, type: str) -> Callable:
+    """A compiled kernel; all its arguments are whole numbers of 64 bits."""
+    module = import_module(f".cpu_kernels.{family}", __package__)  # numba: imported at first use
+    kernel = getattr(module, type.lower())
+    counter = np.zeros(1, np.int64)
+    kernel(*[0] * 7, counter.ctypes.data, 1)  # on 0 rows: compiles, or loads what was compiled
+    return kernel
+
+
+def n_threads() -> int:
+    """Threads that share a product: numba's number, which NUMBA_NUM_THREADS sets."""
+    from numba import config  # numba: imported at first use
+
+    return config.NUMBA_NUM_THREADS
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The other threads of a process; one that was forked gets its own."""
+    return ThreadPoolExecutor(max(1, n_threads() - 1), "workbench-product")
+
+
+def _share(
+    kernel: Callable, arguments: tuple[int, ...], step: int, arrays: tuple, n_bytes: int
+) -> None:
+    """Run a kernel in all threads; each takes rows from one counter until none are left.
+
+    arrays: those whose addresses are among the arguments; held as long as a thread may use them.
+    The calling thread works too, and what no other thread has begun by then is called off, so
+    this waits for nobody, whatever else keeps the pool busy.
+    """
+    counter = np.zeros(1, np.int64)
+    arguments = (*arguments, counter.ctypes.data, step)
+    held = (arrays, counter)
+    others = n_threads() - 1 if n_bytes >= SMALL_BYTES else 0
+    helpers = [_pool(os.getpid()).submit(_help, kernel, arguments, held) for _ in range(others)]
+    kernel(*arguments)
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+
+
+def _help(kernel: Callable, arguments: tuple[int, ...], held: tuple) -> None:
+    """What the pool runs; `held` lives as long as this call."""
+    kernel(*arguments)
