@@ -12,7 +12,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.tokenizer.vocabularies import ladder_spm, pairs_bpe
+from tests.tokenizer.vocabularies import ladder_spm, pairs_bpe, texts_for
 from workbench.tokenizer import PRE_TOKENIZERS
 
 TEXTS = [
@@ -37,6 +37,9 @@ TEXTS = [
     "ß ñ ж अ ก 字\ue000\U0002ebf0\u0378 😀 x\x00y",
     "abcd ab bc abc hehe he, a b  a b o,o,o ▁a .",
     "a ,b cab a? a ! 's 've ' a",
+    "a1111 1 22 333 4444 a55555 ²1234 123² 12²345678 1,234,567.89 ٣٤٥٦٧",
+    "漢字漢字a 漢's a漢's !漢 \ufa6e漢\ufa6ea !\ufa6e! aB's cD'RE 'x'll \u0e40a アaㄱ\ue000a",
+    "a\n\n\n\na\n\n\n\n\na\n\n\n a\n",
 ]
 FLAGS = ((False, False), (True, True))
 
@@ -60,7 +63,7 @@ def write_vocabulary(path: Path, metadata: dict) -> None:
     writer.close()
 
 
-def run_llama_cpp(metadata: dict) -> list[dict]:
+def run_llama_cpp(metadata: dict, texts: list[str] = TEXTS) -> list[dict]:
     """Ids with (add_special, parse_special) off and on, and the detokenized bytes, per text."""
     from llama_cpp import llama_cpp as lib
 
@@ -72,7 +75,7 @@ def run_llama_cpp(metadata: dict) -> list[dict]:
         model = lib.llama_model_load_from_file(str(path).encode(), params)
     vocab = lib.llama_model_get_vocab(model)
     results = []
-    for text in TEXTS:
+    for text in texts:
         raw, room = text.encode(), (ctypes.c_int32 * 1000)()
         record = {}
         for name, flags in zip(("plain", "special"), FLAGS, strict=True):
@@ -92,7 +95,11 @@ def main() -> None:
     goldens = {
         "tool": "llama.cpp 0c1e570 through llama-cpp-python 0.3.36",
         "texts": TEXTS,
-        "bpe": {name: run_llama_cpp(pairs_bpe(name)) for name in sorted(first_names.values())},
+        "bpe": {
+            name: run_llama_cpp(pairs_bpe(name), texts_for(name, TEXTS))
+            for name in sorted(first_names.values())
+        },
+        "gemma4": run_llama_cpp(pairs_bpe("gemma4") | {"tokenizer.ggml.model": "gemma4"}),
         "spm": run_llama_cpp(ladder_spm()),
         "spm_bare": run_llama_cpp(ladder_spm(add_space_prefix=False, add_eos_token=True)),
     }

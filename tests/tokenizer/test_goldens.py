@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REFERENCE, needs_reference
-from tests.tokenizer.vocabularies import ladder_spm, pairs_bpe
+from tests.tokenizer.vocabularies import ladder_spm, pairs_bpe, texts_for
 from workbench.gguf.reader import open_gguf
 from workbench.tokenizer import PRE_TOKENIZERS, load_tokenizer
 
@@ -15,8 +15,8 @@ REAL = ["llama-spm", "gpt-2", "llama-bpe", "phi-3", "qwen2", "deepseek-llm"]
 SEPARATOR = "\n__ggml_vocab_test__\n"
 
 
-def assert_equal_to(goldens, tokenizer):
-    for text, golden in zip(GOLDENS["texts"], goldens, strict=True):
+def assert_equal_to(goldens, tokenizer, texts=GOLDENS["texts"]):
+    for text, golden in zip(texts, goldens, strict=True):
         assert tokenizer.encode(text, False, False) == golden["plain"], text
         assert tokenizer.encode(text, True, True) == golden["special"], text
         assert tokenizer.decode_bytes(golden["special"]).hex() == golden["bytes"], text
@@ -24,7 +24,14 @@ def assert_equal_to(goldens, tokenizer):
 
 @pytest.mark.parametrize("pre", GOLDENS["bpe"])
 def test_every_pre_tokenizer_cuts_like_llama_cpp(pre):
-    assert_equal_to(GOLDENS["bpe"][pre], load_tokenizer(pairs_bpe(pre)))
+    texts = texts_for(pre, GOLDENS["texts"])
+    assert_equal_to(GOLDENS["bpe"][pre], load_tokenizer(pairs_bpe(pre)), texts)
+
+
+def test_gemma4_takes_its_own_pre_tokenizer_and_equals_llama_cpp():
+    file = pairs_bpe("gemma4") | {"tokenizer.ggml.model": "gemma4"}
+    file["tokenizer.ggml.pre"] = "qwen2"  # llama.cpp does not look at it
+    assert_equal_to(GOLDENS["gemma4"], load_tokenizer(file))
 
 
 def test_every_regex_set_has_a_golden():

@@ -11,6 +11,7 @@ from workbench.tokenizer.character_classes import (
     STAND_INS,
     class_table,
     expand_classes,
+    reduce_han,
     reduce_text,
     replace_spaces,
 )
@@ -45,6 +46,10 @@ def test_reduced_text_keeps_ascii_and_length():
     assert reduce_text("plain") == "plain"
 
 
+def test_reduced_han_text_tells_han_letters_and_unassigned_han_from_the_rest():
+    assert reduce_han("é漢\ufa6e字1") == "\xd2\xd6\xd7\xd61"
+
+
 def test_wide_spaces_become_vertical_tabs():
     assert replace_spaces("a\u3000é\x85") == "a\x0bé\x0b"
 
@@ -74,6 +79,34 @@ def test_text_between_matches_is_a_piece():
 
 def test_a_letter_younger_than_unicode_15_1_is_no_letter():
     assert words("llama-bpe", "a\u1c89") == ["a", "\u1c89"]
+
+
+def test_kimi_k2_keeps_han_apart_and_suffixes_with_their_word():
+    assert words("kimi-k2", "IT'S 漢字a1234") == ["IT'S", " ", "漢字", "a", "123", "4"]
+
+
+def test_tiny_aya_counts_digits_from_the_right():
+    assert words("tiny_aya", "a 1234567") == ["a", " ", "1", "234", "567"]
+
+
+def test_afmoe_leaves_the_text_before_a_number_with_its_first_group():
+    assert words("afmoe", "a  12345 b") == ["a", " ", " ", "12", "345", " b"]
+    assert words("afmoe", "a  ") == ["a", "  "]  # nothing after it: the spaces stay together
+
+
+def test_superbpe_cuts_numbers_only():
+    assert words("superbpe", "a b 1234567 c") == ["a b ", "1", "234", "567", " c"]
+    assert words("superbpe", "²1234") == ["²1", "234"]
+    assert words("superbpe", "123²456") == ["123²", "456"]
+
+
+def test_gemma4_cuts_at_line_feeds_only():
+    assert words("gemma4", "a b\n\n c") == ["a b", "\n\n", " c"]
+
+
+@pytest.mark.parametrize("pre", ["afmoe", "tiny_aya", "superbpe"])
+def test_a_long_number_is_cut_in_linear_time(pre):
+    assert len(words(pre, "7" * 300_000)) == 100_000
 
 
 @pytest.mark.parametrize("pre", PRE_TOKENIZERS)

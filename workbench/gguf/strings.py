@@ -148,12 +148,25 @@ class StringArray(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         for i in range(0, len(self), 4096):  # pieces, so that their copies stay small
-            fields, ends = self._fields[i : i + 4096], self._ends[i : i + 4096]
-            low = int(min(fields[0], fields[-1]))  # a slice may run backwards
-            piece = bytes(self._data[low : int(max(ends[0], ends[-1]))])
-            starts, stops = (fields + (self._prefix - low)).tolist(), (ends - low).tolist()
-            for start, stop in zip(starts, stops, strict=True):
-                yield piece[start:stop].decode("utf-8", "surrogateescape")
+            yield from self._decode(self._fields[i : i + 4096], self._ends[i : i + 4096])
+
+    def _decode(self, fields: np.ndarray, ends: np.ndarray) -> list[str]:
+        """Many strings at once; those that follow one another in the file in one go."""
+        low = int(min(fields[0], fields[-1]))  # a slice may run backwards
+        piece = bytes(self._data[low : int(max(ends[0], ends[-1]))])
+        starts, stops = fields + (self._prefix - low), ends - low
+        if np.array_equal(fields[1:], ends[:-1]):
+            # length text length text …  ->  NUL text NUL text …
+            marks, kept = np.frombuffer(bytearray(piece), np.uint8), np.ones(len(piece), bool)
+            kept[(starts[:, None] - np.arange(2, self._prefix + 1)).ravel()] = False
+            marks[starts - 1] = 0
+            texts = marks[kept].tobytes().decode("utf-8", "surrogateescape").split("\0")
+            if len(texts) == len(fields) + 1:  # no string has a NUL of its own
+                return texts[1:]
+        return [
+            piece[start:stop].decode("utf-8", "surrogateescape")
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, str | bytes):

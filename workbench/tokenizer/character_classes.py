@@ -15,11 +15,12 @@ Source: `unicode_regex_split` in llama.cpp src/unicode.cpp; the Unicode Characte
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 
-__all__ = ["class_table", "expand_classes", "reduce_text", "replace_spaces"]
+__all__ = ["class_table", "expand_classes", "reduce_han", "reduce_text", "replace_spaces"]
 
 STAND_INS = {
     "L": "\xd2",
@@ -36,8 +37,13 @@ REGEX_CLASSES = {  # what \p{...} becomes inside brackets: the stand-in and the 
     "P": r"\xd3!-#%-*,-/:-;?-@\[-\]_{}",
     "M": "\xd4",
     "S": r"\xd5$+<=>^`|~",
+    "Han": "\xd6\xd7",
 }
-CLASS_OR_BRACKET = re.compile(r"\\p\{(?P<name>[LNPMS])[a-z]?\}|\\.|[\[\]]")
+HAN_RANGES = (
+    *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F)),
+    *((0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0x2CEB0, 0x2EBEF), (0x2F800, 0x2FA1F)),
+)
+CLASS_OR_BRACKET = re.compile(r"\\p\{(?P<name>Han|[LNPMS])[a-z]?\}|\\.|[\[\]]")
 WIDE_SPACES = re.compile("[\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 
 
@@ -52,12 +58,35 @@ def class_table() -> np.ndarray:
     return table
 
 
+@cache
+def han_table() -> np.ndarray:
+    """As class_table, with stand-ins of their own for Han letters and for Han ranges' other codes.
+
+    Source: `unicode_cpt_is_han` in llama.cpp src/unicode.cpp.
+    """
+    table = class_table().copy()
+    for first, last in HAN_RANGES:
+        letters = table[first : last + 1] == ord(STAND_INS["L"])
+        table[first : last + 1] = np.where(letters, 0xD6, 0xD7)
+    table.flags.writeable = False
+    return table
+
+
 def reduce_text(text: str) -> str:
     """The text with each character beyond ASCII replaced by its class's stand-in; same length."""
+    return _look_up(text, class_table)
+
+
+def reduce_han(text: str) -> str:
+    """As reduce_text, with Han characters apart from the other letters; same length."""
+    return _look_up(text, han_table)
+
+
+def _look_up(text: str, table: Callable[[], np.ndarray]) -> str:
     if text.isascii():
         return text
     code_points = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    return class_table()[code_points].tobytes().decode("latin-1")
+    return table()[code_points].tobytes().decode("latin-1")
 
 
 def replace_spaces(text: str) -> str:
@@ -70,6 +99,8 @@ def replace_spaces(text: str) -> str:
 
 def expand_classes(regex: str) -> str:
     """Rewrite \\p{L}, \\p{N}, \\p{P}, \\p{M}, \\p{S} for the reduced text, in and out of brackets.
+
+    \\p{Han} is for the text of reduce_han, where \\p{L} has no Han letters.
 
     The subclasses \\p{Lu}, \\p{Ll}, … mean their whole class, as in llama.cpp.
     """

@@ -151,14 +151,14 @@ def _ids_of(vocab: Vocabulary, texts: str) -> list[int]:
 
 
 def _no_ends(vocab: Vocabulary, eog: Iterable[int]) -> dict[int, TokenAttribute]:
-    """Tokens that look like an end but are none in the formats of gpt-oss, Solar and Gemma 4."""
+    """Tokens that look like an end but are none in gpt-oss, Solar, Gemma 4 and PLaMo."""
     ids = {vocab.tokens[token_id]: token_id for token_id in eog}
     calls = "<|return|>" in ids and ("<|call|>" in ids or "<|calls|>" in ids)
     flushes = "<|flush|>" in ids and ("<|call|>" in ids or "<|calls|>" in ids)
     no_ends = {}
     if "<|end|>" in ids and (calls or flushes):
         no_ends[ids["<|end|>"]] = TokenAttribute.USER_DEFINED
-    if "</s>" in ids and "<|tool_response>" in ids:
+    if "</s>" in ids and ("<|tool_response>" in ids or "<|plamo:eos|>" in ids):
         no_ends[ids["</s>"]] = TokenAttribute.NORMAL
     return no_ends
 

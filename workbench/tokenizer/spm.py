@@ -11,6 +11,7 @@ Source: `llm_tokenizer_spm_session`, `llama_vocab::byte_to_token` in llama.cpp s
 """
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from .merges import merge_symbols
 from .piece_cache import PieceCache
 from .vocab import Vocabulary
 
-__all__ = ["SpmEncoder"]
+__all__ = ["SPACE", "SpmEncoder", "word_pattern"]
 
 SPACE = "▁"  # U+2581
 
@@ -37,9 +38,10 @@ def _byte_ids(vocab: Vocabulary) -> list[int | None]:
     return [ids.get(f"<0x{byte:02X}>", ids.get(single[byte])) for byte in range(256)]
 
 
-def _word_pattern(tokens: list[str]) -> re.Pattern[str]:
+def word_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
     """Cuts before each ▁ that no token has after the character that stands there.
 
+    tokens: every text a merge can make. Words cut here merge as they would together.
     joined: the characters some token has before a ▁, in Llama's vocabulary only ▁ itself.
     """
     inside = (text for text in tokens if SPACE in text[1:])
@@ -55,7 +57,7 @@ class SpmEncoder:
 
     def __init__(self, vocab: Vocabulary):
         self._ids, self._ranks, self._byte_ids = vocab.ids, _ranks(vocab), _byte_ids(vocab)
-        self._split = _word_pattern(vocab.tokens).findall
+        self._split = word_pattern(vocab.tokens).findall
         self._words = PieceCache(self._encode_word)
 
     def encode(self, text: str) -> list[int]:

@@ -1,28 +1,44 @@
 """Text to token ids and back, equal to llama.cpp.
 
-    text -> special tokens cut out (special.py) -> the rest to ids (spm.py or bpe.py) -> BOS, EOS
+    text -> special tokens cut out (special.py) -> the rest to ids (spm.py, bpe.py, …) -> BOS, EOS
     ids  -> the bytes of each token -> spaces cleaned up -> text
+
+    TextRules.ends   flags    BOS and EOS as add_bos and add_eos say      all but the following
+                     always   BOS and SEP, whatever the flags say         WordPiece
+                     never    nothing, whatever the flags say             RWKV, PLaMo-2
 
 Source: `llama_vocab::impl` (tokenize, token_to_piece, detokenize) in llama.cpp
 src/llama-vocab.cpp. Left out: building one from a file (load.py).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from operator import index
+from types import MappingProxyType
+from typing import Any, Literal
 
 from ..errors import GGUFError, ParameterError
 from .bpe import BytePairEncoder
+from .chat import choose_template, render
+from .plamo2 import Plamo2Encoder
+from .rwkv import RwkvEncoder
 from .special import SpecialIds, find_specials, special_tokens
 from .spm import SpmEncoder
+from .trace import TokenTrace, check_length, make_trace
+from .trace_steps import EncoderTrace
+from .trace_words import trace_bpe, trace_spm
+from .ugm import UgmEncoder
 from .vocab import TokenAttribute, Vocabulary
+from .wpm import WpmEncoder
 
 __all__ = ["TextRules", "Tokenizer"]
 
 SILENT = TokenAttribute.CONTROL | TokenAttribute.UNKNOWN  # tokens that print as nothing
 LITERAL = SILENT | TokenAttribute.USER_DEFINED  # tokens whose text stands for itself
 NO_TEXT = b""
+Encoder = SpmEncoder | BytePairEncoder | WpmEncoder | UgmEncoder | RwkvEncoder | Plamo2Encoder
 
 
 @dataclass(frozen=True)
@@ -31,10 +47,13 @@ class TextRules:
 
     add_bos: bool
     add_eos: bool
-    add_sep: bool  # only models of type bert act on it
-    add_space_prefix: bool  # detokenizing drops the leading space; SPM also adds it
+    add_sep: bool  # told by the file; no model acts on it
+    add_space_prefix: bool  # detokenizing drops the leading space; SPM and UGM also add it
     prefix_words: bool  # SPM: a space before the text and after each special token
     clean_spaces: bool
+    remove_extra_spaces: bool = False  # UGM: one ▁ before each word, none elsewhere
+    ends: Literal["flags", "always", "never"] = "flags"  # what encode adds, as pictured above
+    own_pieces: bool = False  # RWKV, PLaMo-2: a token prints as its encoder says, not by its type
 
 
 def _check_byte_tokens(vocab: Vocabulary) -> None:
@@ -87,14 +106,16 @@ class Tokenizer:
         vocab: Vocabulary,
         special: SpecialIds,
         rules: TextRules,
-        encoder: SpmEncoder | BytePairEncoder,
+        encoder: Encoder,
     ):
         self.model, self.pre, self.special, self.rules = model, pre, special, rules
         self._vocab, self._encoder = vocab, encoder
         self._specials = special_tokens(vocab)
         self._silent = frozenset(vocab.with_attribute(SILENT))
         self._pieces: dict[int, bytes] = {}
-        _check_byte_tokens(vocab)
+        self.chat_templates: Mapping[str, str] = MappingProxyType({})  # load.py fills it in
+        if not rules.own_pieces:
+            _check_byte_tokens(vocab)
 
     def __repr__(self) -> str:
         pre = f", pre={self.pre!r}" if self.pre else ""
@@ -147,22 +168,101 @@ class Tokenizer:
         Source: `llama_vocab::impl::tokenize` in llama.cpp src/llama-vocab.cpp.
         """
         text = _valid_text(text)
-        ids = [self.special.bos] if add_special and self.rules.add_bos else []
-        start, after_special = 0, True
-        for at, end, token_id in find_specials(text, self._specials, parse_special):
-            ids += self._encode_part(text[start:at], after_special)
-            ids.append(token_id)
-            start, after_special = end, True
-        ids += self._encode_part(text[start:], after_special)
-        if add_special and self.rules.add_eos:
-            ids.append(self.special.eos)
-        return ids
+        front, back = self._added_ids(add_special)
+        ids = list(front)
+        for start, end, token_id in self._parts(text, parse_special):
+            if token_id is None:
+                ids += self._encoder.encode(self._word_prefix + text[start:end])
+            else:
+                ids.append(token_id)
+        return ids + list(back)
 
-    def _encode_part(self, text: str, after_special: bool) -> list[int]:
-        if not text:
-            return []
-        prefix = " " if self.rules.prefix_words and after_special else ""
-        return self._encoder.encode(prefix + text)
+    def trace(
+        self, text: str | bytes, add_special: bool = True, parse_special: bool = False
+    ) -> TokenTrace:
+        """Encode a text and keep every stage: splits, spans, merges, and what lost at each step.
+
+        text, add_special, parse_special: as for `encode`.
+        Returns: a TokenTrace; its `ids` are those of `encode`, and `replay()` recomputes them.
+        Raises: ParameterError as `encode`, and for a text of more than two million bytes.
+        Source: as `encode`.
+        """
+        text = _valid_text(text)
+        check_length(text)
+        front, back = self._added_ids(add_special)
+        parts = [
+            (start, end, self._trace_part(text[start:end]) if token_id is None else token_id)
+            for start, end, token_id in self._parts(text, parse_special)
+        ]
+        flags = {"add_special": add_special, "parse_special": parse_special}
+        return make_trace(self, text, parts, self._word_prefix, front=front, back=back, **flags)
+
+    def _added_ids(self, add_special: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What encode puts in front of and behind the ids of a text."""
+        if not add_special or self.rules.ends == "never":
+            return (), ()
+        if self.rules.ends == "always":
+            return (self._needed("bos"),), (self._needed("sep"),)
+        front = (self.special.bos,) if self.rules.add_bos else ()
+        back = (self.special.eos,) if self.rules.add_eos else ()
+        return front, back
+
+    def _needed(self, role: str) -> int:
+        token_id = getattr(self.special, role)
+        if token_id is None:
+            raise ParameterError(
+                f"encode: this model adds a {role.upper()} token, but the vocabulary has none; "
+                "expected the key of its id, or add_special=False"
+            )
+        return token_id
+
+    @property
+    def _word_prefix(self) -> str:
+        """What stands before every text between special tokens."""
+        return " " if self.rules.prefix_words else ""
+
+    def _parts(self, text: str, parse_special: bool) -> list[tuple[int, int, int | None]]:
+        """(start, end, token id) of each special token and (start, end, None) of other text."""
+        parts, at = [], 0
+        for start, end, token_id in find_specials(text, self._specials, parse_special):
+            parts += [(at, start, None), (start, end, token_id)]
+            at = end
+        parts.append((at, len(text), None))
+        return [part for part in parts if part[0] < part[1]]
+
+    def _trace_part(self, text: str) -> EncoderTrace:
+        text = self._word_prefix + text
+        if isinstance(self._encoder, BytePairEncoder):
+            return trace_bpe(self._encoder, text, self.pre)
+        if isinstance(self._encoder, SpmEncoder):
+            return trace_spm(self._encoder, text, self._vocab)
+        return self._encoder.trace(text)
+
+    def render_chat(
+        self,
+        messages: Iterable[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: list[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        name: str | None = None,
+        now: datetime | None = None,
+        **variables: Any,
+    ) -> str:
+        """Write a conversation as the text the model expects, by the file's chat template.
+
+        messages: mappings with role and content; add_generation_prompt: end with the start of the
+        answer; tools: JSON schemas; template: a jinja2 text instead of the file's; name: which of
+        the file's templates; now: the date the template is told; variables: more names it may use.
+        Raises: ParameterError for wrong arguments, no template, and what the template refuses;
+        GGUFError for a bad template of the file, UnsupportedError for one that needs too much.
+        Source: `apply_chat_template` of Hugging Face transformers.
+        """
+        text, place = choose_template(self.chat_templates, template, name, tools)
+        roles = ("bos", "eos", "unk", "sep", "pad", "mask")
+        ids = {role: getattr(self.special, role) for role in roles}
+        specials = {f"{role}_token": self.token_text(i) for role, i in ids.items() if i is not None}
+        prompt = bool(add_generation_prompt)
+        return render(text, place, messages, specials, prompt, tools, now, variables)
 
     def decode_bytes(
         self, ids: Iterable[int], remove_special: bool = False, unparse_special: bool = True
@@ -233,6 +333,8 @@ class Tokenizer:
 
     def _make_piece(self, token_id: int) -> bytes:
         text, attribute = self._vocab.tokens[token_id], self.attribute(token_id)
+        if self.rules.own_pieces:
+            return self._encoder.normal_piece(text)
         if attribute & LITERAL:
             return text.encode("utf-8", "surrogateescape")
         if attribute & TokenAttribute.NORMAL:
