@@ -1,12 +1,14 @@
 """`workbench bench`: the speed of the package beside that of others, who take turns in one run.
 
     workbench bench dequantize        a part of the package
+    workbench bench tokenize FILE...  the same
     workbench bench MODEL             a model: the first word names no part
 
 Source: our own; the measuring is in analysis.
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,10 +16,10 @@ from typer.core import TyperGroup
 
 import workbench as wb
 
-from .app import app
+from .app import app, out
 from .printing import print_table
 
-__all__ = ["dequantize"]
+__all__ = ["dequantize", "tokenize"]
 
 MODEL = "model"  # the command whose name may be left out
 
@@ -51,3 +53,20 @@ def dequantize(
         type, (rows, row_length), repeats, progress=sys.stderr.isatty()
     )
     print_table(f"dequantize, {rows} x {row_length}: million weights per second", speed)
+
+
+@bench.command()
+def tokenize(
+    file: Annotated[list[Path] | None, typer.Argument(help="Default: the built-in model.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="UTF-8. Default: the sources of Python's library.")
+    ] = None,
+    mb: Annotated[float, typer.Option(help="At most so many millions of bytes of it.")] = 10.0,
+) -> None:
+    """Measure tokenizers beside Hugging Face's and tiktoken built from the same FILE."""
+    sample = wb.analysis.sample_text(text, mb)
+    progress = sys.stderr.isatty()
+    speed = wb.analysis.tokenizer_speed(file or [wb.model_path()], sample, progress)
+    for name in speed.attrs["missing"]:
+        out.print(f"{name} is not installed: its columns stay empty")
+    print_table(f"tokenize, {len(sample.encode()) / 1e6:.3g} MB, one thread", speed)
