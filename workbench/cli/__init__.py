@@ -10,10 +10,22 @@ import sys
 from rich.markup import escape
 
 from ..errors import WorkbenchError
-from . import bench, generate, imatrix, info, lab, quantize
+from . import bench, generate, imatrix, info, lab, parity, perplexity, quantize, tokens
 from .app import app, err
 
-__all__ = ["app", "bench", "generate", "imatrix", "info", "lab", "main", "quantize"]
+__all__ = [
+    "app",
+    "bench",
+    "generate",
+    "imatrix",
+    "info",
+    "lab",
+    "main",
+    "parity",
+    "perplexity",
+    "quantize",
+    "tokens",
+]
 
 
 def main() -> None:

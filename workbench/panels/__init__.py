@@ -4,7 +4,9 @@ A panel has `.widget`, its controls as attributes, `.summary()` for the next cel
 draws into Image and HTML widgets.
 """
 
+from .ablation import AblationPanel
 from .quantization import QuantizationPanel
 from .sampling import SamplingPanel
+from .token_stepper import TokenStepper
 
-__all__ = ["QuantizationPanel", "SamplingPanel"]
+__all__ = ["AblationPanel", "QuantizationPanel", "SamplingPanel", "TokenStepper"]

@@ -3,8 +3,24 @@
 Colours stay apart for colour-blind readers; axes carry units.
 """
 
+from .attention import (
+    plot_attention_head,
+    plot_attention_tiles,
+    plot_head_ablation,
+    plot_next_token_change,
+)
+from .chat_tokens import chat_tokens_html
 from .file_map import plot_memory, plot_size_by, plot_treemap
 from .generated_text import generated_text_html, plot_generated_text
+from .layers import (
+    plot_head_attribution,
+    plot_layer_attribution,
+    plot_layer_divergence,
+    plot_patch_map,
+    plot_patch_scan,
+    plot_residual_norms,
+)
+from .logit_lens import plot_logit_lens
 from .next_token import plot_next_token
 from .quant_error import (
     plot_block,
@@ -16,20 +32,42 @@ from .quant_error import (
     plot_frontier,
     plot_scales,
 )
+from .token_trace import pieces_html, plot_merge_ranks, plot_merge_tree, plot_pieces
+from .tokenizer_compare import plot_tokenizer_comparison
+from .vocabulary import plot_fertility, plot_vocabulary_audit
 
 __all__ = [
+    "chat_tokens_html",
     "generated_text_html",
+    "pieces_html",
+    "plot_attention_head",
+    "plot_attention_tiles",
     "plot_block",
     "plot_code_usage",
     "plot_error_by_value",
     "plot_error_change",
     "plot_error_heatmap",
     "plot_error_map",
+    "plot_fertility",
     "plot_frontier",
     "plot_generated_text",
+    "plot_head_ablation",
+    "plot_head_attribution",
+    "plot_layer_attribution",
+    "plot_layer_divergence",
+    "plot_logit_lens",
     "plot_memory",
+    "plot_merge_ranks",
+    "plot_merge_tree",
     "plot_next_token",
+    "plot_next_token_change",
+    "plot_patch_map",
+    "plot_patch_scan",
+    "plot_pieces",
+    "plot_residual_norms",
     "plot_scales",
     "plot_size_by",
+    "plot_tokenizer_comparison",
     "plot_treemap",
+    "plot_vocabulary_audit",
 ]
