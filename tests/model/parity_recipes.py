@@ -1,67 +1,13 @@
-"""Tiny random models as recipes: an architecture, its numbers, and weights that follow from a seed.
+"""The tiny random models by which every architecture is compared with llama.cpp, as recipes.
 
-A golden then needs no weights: tests/data/parity.npz holds llama.cpp's tensor shapes and logits,
-and the weights are made again, bit by bit, from raw PCG64 integers (NumPy keeps those stable).
+Each has what its family may have: odd sizes, grouped heads, optional tensors there and missing.
 Source: keys and defaults as llama.cpp's src/models/*.cpp (`load_arch_hparams`) reads them.
-Left out: what a tokenizer does (the files have none; prompts are random ids).
 """
 
-import math
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any
+from tests.model.random_model import Recipe
 
-import numpy as np
+__all__ = ["RECIPES"]
 
-import workbench as wb
-
-__all__ = [
-    "RECIPES",
-    "Recipe",
-    "kept_shapes",
-    "metadata_of",
-    "prompt_of",
-    "random_weights",
-    "write_model",
-]
-
-N_VOCAB = 64
-N_PROMPT = 100
-LAYER_NORM = frozenset(  # architectures whose epsilon has the other key
-    "bloom codeshell cohere2 command-r dbrx falcon gpt2 gptneox jais mpt nemotron olmo orion phi2 "
-    "stablelm starcoder starcoder2".split()
-)
-# Spread of a random matrix times the root of its row length, by the part of the name it ends in.
-GAINS = {"attn_q": 1.7, "attn_k": 1.7, "ffn_gate_inp": 3.0, "attn_q_b": 2.5, "attn_k_b": 1.5}
-SPREADS = {"token_embd": 1.0, "position_embd": 0.7, "attn_sinks": 1.5, "exp_probs_b": 0.3}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A model: numbers are GGUF keys behind the architecture's name, beyond those of BASE.
-
-    without: globs of the tensors that llama.cpp could read but this model does not have; fused:
-    q, k and v are one matrix
-    """
-
-    architecture: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    without: tuple[str, ...] = ()
-    fused: bool = False
-
-
-BASE = {
-    "vocab_size": N_VOCAB,
-    "context_length": 512,
-    "embedding_length": 32,
-    "block_count": 3,
-    "feed_forward_length": 48,
-    "attention.head_count": 4,
-    "attention.head_count_kv": 2,
-}
 WINDOW = {"attention.sliding_window": 24}
 EXPERTS = {"expert_count": 6, "expert_used_count": 2}
 SIZED = EXPERTS | {"expert_feed_forward_length": 24}
@@ -93,7 +39,7 @@ LEGACY_MLA = {key: value for key, value in MLA.items() if not key.endswith("_mla
 }
 XIELU = {"xielu.alpha_p": [0.8, 0.5, 1.1], "xielu.alpha_n": [0.3, 0.6, 0.9]}
 XIELU |= {"xielu.beta": [0.5, 0.4, 0.6], "xielu.eps": [-1e-6, -1e-2, -1e-6]}
-UNUSED = ("*.scale", "*.input_scale", "cls.*")  # of NVFP4 matrices, of classifiers
+SECTIONS = {"rope.dimension_sections": [2, 1, 1, 0]}
 NO_BIAS = (
     "*attn_[qkv].bias",
     "*attn_output.bias",
@@ -180,7 +126,10 @@ RECIPES = {
     "gptneox-serial": Recipe("gptneox", MHA | {"use_parallel_residual": False}, fused=True),
     "bloom": Recipe("bloom", MHA, fused=True),
     "mpt": Recipe(
-        "mpt", MHA | {"attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 1.5}, fused=True
+        "mpt",
+        MHA | {"attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 1.5},
+        ("*_k_norm*",),  # with query and key norms llama.cpp aborts
+        fused=True,
     ),
     "mpt-plain": Recipe(
         "mpt",
@@ -209,12 +158,13 @@ RECIPES = {
     "dbrx": Recipe("dbrx", EXPERTS | {"attention.clamp_kqv": 1.5}, NO_BIAS, fused=True),
     "jais": Recipe("jais", MHA | {"attention.max_alibi_bias": 8.0}, fused=True),
     "codeshell": Recipe("codeshell", {}, fused=True),
-    "refact": Recipe("refact", {"attention.head_count_kv": 1}, NO_BIAS),
+    "refact": Recipe("refact", {"attention.head_count_kv": 1}, NO_BIAS + NO_FACTORS),
     "dots1": Recipe("dots1", SIGMOID | MHA),
-    "ernie4_5": Recipe("ernie4_5"),
+    "ernie4_5": Recipe("ernie4_5", {}, ("*attn_output.bias",)),
     "ernie4_5-moe": Recipe(
         "ernie4_5-moe",
         SHARED | {"expert_shared_feed_forward_length": 20, "interleave_moe_layer_step": 1},
+        ("*attn_output.bias",),
     ),
     "hunyuan-moe": Recipe("hunyuan-moe", SIZED | {"expert_shared_feed_forward_length": 20}),
     "hunyuan-dense": Recipe("hunyuan-dense"),
@@ -241,11 +191,11 @@ RECIPES = {
         fused=True,
     ),
     "mistral3": Recipe("mistral3", YARN | {"attention.temperature_scale": 0.3}, NO_BIAS),
-    "apertus": Recipe("apertus", XIELU, NO_BIAS),
+    "apertus": Recipe("apertus", XIELU, (*NO_BIAS, "*_norm.bias")),
     "grok": Recipe("grok", EXPERTS | {"embedding_scale": 4.0}, NO_BIAS),
     "exaone-moe": Recipe("exaone-moe", SIGMOID | WINDOW | {"block_count": 5}, NO_BIAS),
     "minimax-m2": Recipe("minimax-m2", SIZED | {"expert_gating_func": 2}, NO_BIAS),
-    "pangu-embedded": Recipe("pangu-embedded"),
+    "pangu-embedded": Recipe("pangu-embedded", {}, NO_FACTORS),
     "maincoder": Recipe("maincoder", {}, NO_BIAS),
     "bitnet": Recipe("bitnet", {}, NO_BIAS),
     "deci": Recipe(
@@ -257,88 +207,95 @@ RECIPES = {
         },
         NO_BIAS + NO_FACTORS,
     ),
+    "qwen3moe-fused": Recipe("qwen3moe", SIZED, NO_BIAS, fused=True),
+    "deepseek2-fused": Recipe("deepseek2", MLA | ROUTED | MLA, fused_experts=True),
+    "llama-unscaled": Recipe("llama", {"rope.scaling.type": "none", "rope.scaling.factor": 3.0}),
+    "llama-linear": Recipe("llama", {"rope.scaling.factor": 3.0}, NO_BIAS + NO_FACTORS),
+    "gemma2-pattern": Recipe(
+        "gemma2",
+        WINDOW | {"attention.sliding_window_pattern": [False, True, True]},
+        NO_BIAS,
+    ),
+    "gemma3-own-base": Recipe(
+        "gemma3",
+        WINDOW | {"attention.sliding_window_pattern": 2, "rope.freq_base_swa": 300.0},
+        NO_BIAS,
+    ),
+    "qwen2vl": Recipe(  # whose epsilon llama.cpp forgets to read: 0
+        "qwen2vl", SECTIONS | {"attention.layer_norm_rms_epsilon": 1e-12}
+    ),
+    "qwen3vl": Recipe("qwen3vl", SECTIONS, NO_BIAS),
+    "qwen3vlmoe": Recipe("qwen3vlmoe", SIZED | SECTIONS, NO_BIAS),
+    "hunyuan_vl": Recipe("hunyuan_vl", SECTIONS | {"rope.scaling.alpha": 3.0}),
+    "jais2": Recipe("jais2"),
+    "granite_swa": Recipe(
+        "granite_swa",
+        SCALES
+        | WINDOW
+        | {
+            "attention.sliding_window_pattern": [True, False, True],
+            "attention.rope_pattern": [True, False, True],
+        },
+        NO_BIAS + NO_FACTORS,
+    ),
+    "mellum": Recipe("mellum", SIZED | WINDOW | {"block_count": 5}, NO_BIAS),
+    "mimo2": Recipe(
+        "mimo2",
+        SIGMOID
+        | WINDOW
+        | {
+            "attention.sliding_window_pattern": [False, True, True],
+            "rope.freq_base_swa": 300.0,
+            "attention.value_scale": 0.7,
+        },
+        NO_BIAS,
+    ),
+    "afmoe": Recipe("afmoe", SIGMOID | WINDOW | {"block_count": 5}, NO_BIAS),
+    "minicpm3": Recipe(
+        "minicpm3",
+        MHA
+        | {
+            "attention.q_lora_rank": 20,
+            "attention.kv_lora_rank": 16,
+            "attention.key_length": 20,
+            "attention.value_length": 8,
+            "rope.dimension_count": 8,
+        },
+        NO_BIAS,
+    ),
+    "hy_v3": Recipe("hy_v3", SIGMOID | {"expert_shared_feed_forward_length": 20}, NO_BIAS),
+    "cohere2moe": Recipe(
+        "cohere2moe",
+        SIGMOID
+        | WINDOW
+        | {"block_count": 5, "logit_scale": 0.3, "expert_shared_feed_forward_length": 20},
+        NO_BIAS,
+    ),
+    "grovemoe": Recipe(
+        "grovemoe",
+        SIZED
+        | {
+            "expert_chunk_feed_forward_length": 20,
+            "expert_group_scale": 0.3,
+            "experts_per_group": 2,
+        },
+        NO_BIAS,
+    ),
+    "deepseek3-groups": Recipe(
+        "deepseek2",
+        MLA
+        | SIGMOID
+        | MLA
+        | {"expert_count": 8, "expert_group_count": 4, "expert_group_used_count": 2},
+    ),
+    "deepseek2-temperature": Recipe(
+        "deepseek2",
+        MLA | {"attention.temperature_scale": 0.4, "attention.temperature_length": 16},
+    ),
+    "bailingmoe2-groups": Recipe(
+        "bailingmoe2",
+        SIGMOID | {"expert_count": 9, "expert_group_count": 3, "expert_group_used_count": 2},
+    ),
+    "glm4moe-nextn": Recipe("glm4moe", SIGMOID | {"block_count": 4}, n_nextn=1),
+    "deepseek3-nextn": Recipe("deepseek2", MLA | SIGMOID | MLA | {"block_count": 4}, n_nextn=1),
 }
-
-
-def metadata_of(recipe: Recipe) -> dict[str, Any]:
-    """The model's metadata; without a tokenizer, as llama.cpp spells it."""
-    kind = "" if recipe.architecture in LAYER_NORM else "_rms"
-    numbers = BASE | {f"attention.layer_norm{kind}_epsilon": 1e-3} | recipe.numbers
-    prefixed = {
-        (key if key.startswith("xielu") else f"{recipe.architecture}.{key}"): value
-        for key, value in numbers.items()
-    }
-    return {
-        "general.architecture": recipe.architecture,
-        **prefixed,
-        "tokenizer.ggml.model": "none",
-    }
-
-
-def prompt_of(name: str, n_tokens: int = N_PROMPT) -> np.ndarray:
-    """(n_tokens,) int32 random ids."""
-    raw = np.random.PCG64(zlib.crc32(f"{name} prompt".encode())).random_raw(n_tokens)
-    return ((raw >> np.uint64(40)) % np.uint64(N_VOCAB)).astype(np.int32)
-
-
-def kept_shapes(
-    recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """Of the tensors that llama.cpp can read, those that the model has."""
-    without = (*recipe.without, *UNUSED)
-    names = [n for n in shapes if not any(fnmatch(n, glob) for glob in without)]
-    result = {name: tuple(shapes[name]) for name in names}
-    for name in names if recipe.fused else ():
-        if ".attn_q." in name:
-            parts = [result.pop(name.replace("attn_q.", f"attn_{part}.")) for part in "qkv"]
-            rows = sum(shape[0] for shape in parts)
-            result[name.replace("attn_q.", "attn_qkv.")] = (rows, *parts[0][1:])
-    return result
-
-
-def random_weights(
-    seed: str, shapes: Mapping[str, tuple[int, ...]], head_scale: float = 1.0
-) -> dict[str, np.ndarray]:
-    """Float32 weights by tensor name, uniform; each follows from the seed and the tensor's name.
-
-    head_scale: multiplies the tensor that sets the size of the logits.
-    """
-    heads = ("output.weight", "output_norm.weight", "token_embd.weight")
-    head = next(name for name in heads if name in shapes)
-    weights = {name: _weight(seed, name, tuple(shape)) for name, shape in shapes.items()}
-    weights[head] = weights[head] * np.float32(head_scale)
-    return weights
-
-
-def _weight(seed: str, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    raw = np.random.PCG64(zlib.crc32(f"{seed} {tensor}".encode())).random_raw(math.prod(shape))
-    uniform = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
-    centre, spread = _centre_and_spread(tensor, shape)
-    values = np.float32(centre) + uniform * np.float32(spread)
-    return values.astype(np.float32).reshape(shape)
-
-
-def _centre_and_spread(tensor: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Weights lie within centre ± spread."""
-    path, kind = tensor.rsplit(".", 1)
-    part = path.rsplit(".", 1)[-1]
-    if part in SPREADS:
-        return 0.0, SPREADS[part]
-    if kind == "bias":
-        return 0.0, 0.3
-    if part.startswith("rope_f"):
-        return 2.0, 1.0
-    if "norm" in part or len(shape) == 1:
-        return 1.0, 0.5
-    return 0.0, GAINS.get(part, 1.0) * math.sqrt(3 / shape[-1])
-
-
-def write_model(
-    path: Path,
-    name: str,
-    seed: str,
-    shapes: Mapping[str, tuple[int, ...]],
-    head_scale: float,
-) -> None:
-    """Write the model of a recipe as a GGUF file."""
-    wb.write_gguf(path, metadata_of(RECIPES[name]), random_weights(seed, shapes, head_scale))

@@ -60,7 +60,7 @@ def test_shapes_have_the_tokens_of_the_call(model, name, shape):
 
 def test_globs_choose_layers_and_names(model):
     assert traced(model, ["l_out-*"])[0].names == ["l_out-0", "l_out-1"]
-    assert traced(model, ["ffn_[gu]*-1"])[0].names == ["ffn_gate-1", "ffn_up-1"]
+    assert traced(model, ["ffn_[gu]*-1"])[0].names == ["ffn_up-1", "ffn_gate-1"]
 
 
 def test_the_pieces_fit_together(model):

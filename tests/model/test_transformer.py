@@ -140,7 +140,7 @@ def test_a_failure_midway_leaves_the_cache_as_it_was(tiny, monkeypatch):
     cache = f32_cache(tiny)
     first = tiny.forward(IDS[:5], cache)
     with monkeypatch.context() as patch:
-        patch.setattr(transformer, "_dense", lambda *_: 1 / 0)
+        patch.setattr(transformer, "feed_forward", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             tiny.forward(IDS[5:], cache)
     assert cache.n_past == 5

@@ -3,14 +3,35 @@
 file_map         what is in a file, and where its bytes go
 next_token       a distribution before and after a sampler chain
 generated_text   a text with the probability of each of its tokens
+chat_tokens      a rendered conversation, token by token
+vocabulary       what is in a vocabulary; vocabulary_texts: what texts cost in it
+tokenizer_compare  one text in several tokenizers; tokenizer_json: beside a tokenizer.json
 quant_error      what quantization does to a tensor; quant_maps: where in it
 quant_codes      how codes and scales are used, and one block looked at closely
 quant_model      the same for every tensor of a file, or between two files
 imatrix          the importance of columns, from a text
 quant_lattice    signs that weights were quantized before
-speed            how fast the package is beside others
+attention        where each head looks                    ablation: what is said without it
+residual_stream  what every layer adds to the stream      logit_lens: what it says by then
+attribution      one logit as a sum of heads and networks
+perplexity       of a text, and KL divergence between models     divergence: of logits
+parity           our logits beside llama.cpp's
+layer_divergence how far two models drift apart           patching: which layer's damage matters
+speed            how fast the package is beside others; tokenizer_speed: tokenizers
+model_speed      tokens per second, beside llama.cpp
 """
 
+from .ablation import (
+    HeadAblation,
+    NextTokenChange,
+    ablate_each_head,
+    logits_without,
+    next_token_change,
+)
+from .attention import AttentionMaps, attention_maps
+from .attribution import LogitAttribution, logit_attribution
+from .chat_tokens import ChatToken, ChatTokens, chat_tokens
+from .divergence import LogitDivergence, compare_logits, kl_by_position, nmse
 from .file_map import (
     Memory,
     Size,
@@ -25,7 +46,13 @@ from .file_map import (
 )
 from .generated_text import GeneratedText, generated_text
 from .imatrix import ImatrixStatistics, collect_imatrix, imatrix_statistics
-from .next_token import NextToken, next_token
+from .layer_divergence import LayerDivergence, layer_divergence
+from .logit_lens import LogitLens, logit_lens
+from .model_speed import bytes_per_token, copy_bandwidth, model_speed
+from .next_token import NextToken, display_piece, next_token
+from .parity import Parity, parity, parity_table
+from .patching import PatchMap, PatchScan, patch_by_layer, patch_by_position
+from .perplexity import KLDivergence, Perplexity, kl_divergence, perplexity
 from .quant_codes import BlockZoom, CodeUsage, ScaleSpread, block_zoom, code_usage, scale_spread
 from .quant_error import QuantError, frontier, quant_error
 from .quant_lattice import LatticeEvidence, find_lattice, lattice_table
@@ -38,47 +65,124 @@ from .quant_model import (
     model_errors,
     weight_types,
 )
+from .residual_stream import ResidualNorms, residual_norms
 from .speed import dequantize_speed
+from .tokenizer_compare import (
+    ComparedToken,
+    Segment,
+    TokenizerComparison,
+    compare_tokenizers,
+)
+from .tokenizer_json import JsonComparison, StageDifference, compare_tokenizer_json
+from .tokenizer_speed import sample_text, tokenizer_speed
+from .vocabulary import TokenFinding, VocabularyAudit, audit_vocabulary
+from .vocabulary_samples import ODD_STRINGS, SAMPLES, script_of
+from .vocabulary_texts import (
+    Fertility,
+    RoundTrip,
+    RoundTrips,
+    TextCost,
+    fertility,
+    round_trips,
+)
 
 __all__ = [
+    "AttentionMaps",
     "BlockZoom",
+    "ChatToken",
+    "ChatTokens",
     "CodeUsage",
+    "ComparedToken",
     "ErrorByValue",
     "ErrorMap",
+    "Fertility",
     "GeneratedText",
+    "HeadAblation",
     "ImatrixStatistics",
+    "JsonComparison",
+    "KLDivergence",
     "LatticeEvidence",
+    "LayerDivergence",
+    "LogitAttribution",
+    "LogitDivergence",
+    "LogitLens",
     "Memory",
     "NextToken",
+    "NextTokenChange",
+    "ODD_STRINGS",
+    "Parity",
+    "PatchMap",
+    "PatchScan",
+    "Perplexity",
     "QuantError",
+    "ResidualNorms",
+    "RoundTrip",
+    "RoundTrips",
+    "SAMPLES",
     "ScaleSpread",
+    "Segment",
     "Size",
     "SizeBy",
+    "StageDifference",
+    "TextCost",
+    "TokenFinding",
+    "TokenizerComparison",
     "Treemap",
     "TreemapRect",
+    "VocabularyAudit",
+    "ablate_each_head",
+    "attention_maps",
+    "audit_vocabulary",
     "block_zoom",
+    "bytes_per_token",
+    "chat_tokens",
     "code_usage",
     "collect_imatrix",
+    "compare_logits",
+    "compare_tokenizer_json",
+    "compare_tokenizers",
+    "copy_bandwidth",
     "dequantize_speed",
+    "display_piece",
     "error_by_value",
     "error_change",
     "error_map",
     "error_pivot",
+    "fertility",
     "file_errors",
     "find_lattice",
     "frontier",
     "generated_text",
     "imatrix_statistics",
+    "kl_by_position",
+    "kl_divergence",
     "lattice_table",
+    "layer_divergence",
+    "logit_attribution",
+    "logit_lens",
+    "logits_without",
     "matrices",
     "memory_by_part",
     "metadata_table",
     "model_errors",
+    "model_speed",
     "next_token",
+    "next_token_change",
+    "nmse",
+    "parity",
+    "parity_table",
+    "patch_by_layer",
+    "patch_by_position",
+    "perplexity",
     "quant_error",
+    "residual_norms",
+    "round_trips",
+    "sample_text",
     "scale_spread",
+    "script_of",
     "size_by",
     "tensor_table",
+    "tokenizer_speed",
     "treemap",
     "weight_types",
 ]

@@ -90,7 +90,8 @@ class _SquareSums(ActivationTrace):
 
     def __init__(self, model: Model, output: bool):
         taps = _MOE_TAPS if model.config.n_expert else tuple(_READERS)
-        super().__init__([*(f"{tap}-*" for tap in taps), *(["result_norm"] if output else [])])
+        names = [*(f"{tap}-*" for tap in taps), *(["result_norm"] if output else [])]
+        super().__init__(names, max_bytes=None)  # it keeps sums only
         self._model = model
         self._sums: dict[str, np.ndarray] = {}  # tensor name -> (n_mat, n) float64
         self._counts: dict[str, np.ndarray] = {}  # tensor name -> (n_mat,)

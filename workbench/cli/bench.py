@@ -7,6 +7,7 @@
 Source: our own; the measuring is in analysis.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ import workbench as wb
 from .app import app, out
 from .printing import print_table
 
-__all__ = ["dequantize", "tokenize"]
+__all__ = ["dequantize", "model", "tokenize"]
 
 MODEL = "model"  # the command whose name may be left out
 
@@ -70,3 +71,37 @@ def tokenize(
     for name in speed.attrs["missing"]:
         out.print(f"{name} is not installed: its columns stay empty")
     print_table(f"tokenize, {len(sample.encode()) / 1e6:.3g} MB, one thread", speed)
+
+
+@bench.command(MODEL)
+def model(
+    path: Annotated[Path, typer.Argument(help="GGUF file.", metavar="MODEL")],
+    device: Annotated[str, typer.Option(help="Only 'cpu' so far.")] = "cpu",
+    n_prompt: Annotated[int, typer.Option("-p", "--n-prompt")] = 512,
+    n_gen: Annotated[int, typer.Option("-n", "--n-gen")] = 128,
+    threads: Annotated[
+        int | None, typer.Option("-t", "--threads", min=1, help="Default: all cores.")
+    ] = None,
+    repeats: Annotated[int, typer.Option("-r", "--repeats", min=1)] = 3,
+    precision: Annotated[list[str] | None, typer.Option(help="exact or fast, or both.")] = None,
+    against: Annotated[str | None, typer.Option(help="llama.cpp: takes turns with us.")] = None,
+    peer_python: Annotated[
+        str | None, typer.Option(help="A Python with llama-cpp-python. Default: this one.")
+    ] = None,
+) -> None:
+    """Measure prompt (pp) and generation (tg) speed of MODEL, as llama-bench does."""
+    if device != "cpu":
+        raise wb.UnsupportedError(
+            f"device: only the CPU is measured; expected 'cpu', got {device!r}"
+        )
+    if against not in (None, "llama.cpp"):
+        raise wb.ParameterError(f"against: unknown; expected 'llama.cpp', got {against!r}")
+    if threads:
+        os.environ["NUMBA_NUM_THREADS"] = str(threads)  # numba is not loaded yet and will read it
+    python = (peer_python or sys.executable) if against or peer_python else None
+    speed = wb.analysis.model_speed(
+        path, n_prompt, n_gen, repeats, precision or ["exact"], python, sys.stderr.isatty()
+    )
+    rates = [f"{row.tokens_per_s:.2f} ± {row.std:.2f}" for row in speed.itertuples()]
+    speed.insert(6, "tokens/s", rates)
+    print_table("tokens per second", speed.drop(columns=["tokens_per_s", "std"]))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .latent_part import latent_queries_keys_values, values_of_latent
 from .weights import Part
 
 __all__ = ["alibi_slopes", "attend", "has_head_norm"]
@@ -18,29 +19,63 @@ __all__ = ["alibi_slopes", "attend", "has_head_norm"]
 
 def attend(call: Any, layer: int, weights: Any, x: Any) -> Any:
     """(T, E) -> (T, E). call: what the layers share; x: what attention reads."""
-    ops, config = call.network.ops, call.network.config.of_layer(layer)
-    q, k, v = _queries_keys_values(call, layer, weights, x)
-    q, k = _placed(call, layer, weights, q, k)
+    ops = call.network.ops
+    q, k, v = _placed_queries_keys_values(call, layer, weights, x)
+    keys, values = call.cache.write(layer, call.slot, k, v)  # (S, K, D)
+    mixed = _mixed(call, layer, q, keys, values, _rules(call, layer, weights))
+    if weights.attn_v_b.weight is not None:
+        mixed = values_of_latent(call, layer, weights, mixed)
+    mixed = call.tap("kqv_out", layer, mixed)
+    if weights.attn_gate.weight is not None:
+        gate = ops.sigmoid(ops.linear(x, *weights.attn_gate))
+        mixed = call.tap("attn_gated", layer, mixed * gate)
+    if weights.attn_sub_norm.weight is not None:
+        mixed = call.tap("attn_sub_norm", layer, call.norm(mixed, weights.attn_sub_norm))
+    return call.tap("attn_out", layer, ops.linear(mixed, *weights.attn_output))
+
+
+def _placed_queries_keys_values(
+    call: Any, layer: int, weights: Any, x: Any
+) -> tuple[Any, Any, Any]:
+    """(T, E) -> q (T, H, D), k (T, K, D), v (T, K, Dv), turned to their positions."""
+    network = call.network
+    config = network.config.of_layer(layer)
+    if weights.attn_kv_a_mqa.weight is None:
+        q, k, v = _queries_keys_values(call, layer, weights, x)
+        q, k = _placed(call, layer, weights, q, k)
+    else:
+        q, k, v = latent_queries_keys_values(call, layer, weights, x)
+    if config.temperature_scale:
+        q = q * _temperatures(call, config)
     q = call.tap("Qcur", layer, q)
     k = call.tap("Kcur", layer, k)
     v = call.tap("Vcur", layer, v)
-    keys, values = call.cache.write(layer, call.slot, k, v)  # (S, K, D)
-    scale = config.attention_scale
-    if call.network.architecture.scales_queries:
-        q, scale = q * np.float32(scale), 1.0
-    rules = ops.AttentionRules(
-        scale,
+    if network.architecture.scales_queries:
+        q = q * np.float32(config.attention_scale)
+    return q, k, v
+
+
+def _rules(call: Any, layer: int, weights: Any) -> Any:
+    """How scores become shares in a layer."""
+    ops, config = call.network.ops, call.network.config.of_layer(layer)
+    return ops.AttentionRules(
+        1.0 if call.network.architecture.scales_queries else config.attention_scale,
         config.attn_logit_softcapping,
         config.n_swa,
         config.swa_is_chunked,
         weights.attn_sinks.weight,
         alibi_slopes(ops, config.n_head, config.max_alibi_bias),
     )
-    x = _mixed(call, layer, q, keys, values, rules)
-    x = call.tap("kqv_out", layer, x)
-    if weights.attn_sub_norm.weight is not None:
-        x = call.tap("attn_sub_norm", layer, call.norm(x, weights.attn_sub_norm))
-    return call.tap("attn_out", layer, ops.linear(x, *weights.attn_output))
+
+
+def _temperatures(call: Any, config: Any) -> Any:
+    """(T, 1, 1): what queries are multiplied by at their positions.
+
+    Source: llama.cpp src/llama-graph.cpp, `llm_graph_input_attn_temp`.
+    """
+    steps = (call.positions + config.temperature_offset) // config.temperature_length
+    factors = np.log(steps + 1.0) * config.temperature_scale + 1.0
+    return call.network.ops.asarray(factors.astype(np.float32)[:, None, None])
 
 
 def _queries_keys_values(call: Any, layer: int, weights: Any, x: Any) -> tuple[Any, Any, Any]:

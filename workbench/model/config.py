@@ -13,13 +13,13 @@ from typing import Any
 from ..errors import UnsupportedError
 from .architectures import Architecture, find_architecture
 from .config_keys import TRANSLATIONS, Reader, Translation
-from .config_layers import layer_windows, rope_of, window_rope
+from .config_layers import layer_ropes, layer_windows, rope_of
+from .config_numbers import activation_numbers, expert_numbers, norm_eps, scales, sizes_of
 from .rope import RopeConfig
 
-__all__ = ["TRANSLATIONS", "ModelConfig", "Translation"]
+__all__ = ["TRANSLATIONS", "ModelConfig", "Translation", "architecture_of"]
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
-GATINGS = {1: "softmax", 2: "sigmoid", 3: "softmax_weight"}  # llama.cpp's numbers for them
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class ModelConfig:
     final_logit_softcapping: float = 0.0
     max_alibi_bias: float = 0.0
     clamp_kqv: float = 0.0
+    temperature_scale: float = 0.0
+    temperature_length: int = 0
+    temperature_offset: int = 0
+    activation_numbers: tuple[float, ...] = ()
+    q_lora_rank: int = 0
+    kv_lora_rank: int = 0
+    head_dim_mla: int = 0
+    head_dim_v_mla: int = 0
     parallel_residual: bool = True
     n_layer_nextn: int = 0
     layers: tuple["ModelConfig", ...] = ()
@@ -95,12 +103,37 @@ class ModelConfig:
     @property
     def n_embd_heads(self) -> int:
         """What all heads give out for a token, side by side."""
-        return self.n_head * self.head_dim_v
+        return self.n_head * (self.head_dim_v_mla or self.head_dim_v)
+
+    @property
+    def n_embd_q_mla(self) -> int:
+        """All queries of a token, side by side, in latent attention."""
+        return self.n_head * self.head_dim_mla
+
+    @property
+    def head_dim_nope(self) -> int:
+        """Numbers of a head's query that are not rotated, in latent attention."""
+        return self.head_dim_mla - self.n_rot
+
+    @property
+    def n_kv_a(self) -> int:
+        """What latent attention keeps of a token: the latent vector and the rotated key."""
+        return self.kv_lora_rank + self.n_rot
+
+    @property
+    def n_kv_b(self) -> int:
+        """Unrotated keys and values of all heads, side by side, made from the latent vector."""
+        return self.n_head * (self.head_dim_nope + self.head_dim_v_mla)
 
     @property
     def n_ff_gate_up(self) -> int:
         """Gate and up of the feed-forward network, side by side."""
         return 2 * self.n_ff
+
+    @property
+    def n_ff_exp_gate_up(self) -> int:
+        """Gate and up of an expert, side by side."""
+        return 2 * self.n_ff_exp
 
     @property
     def n_rot_pairs(self) -> int:
@@ -125,173 +158,96 @@ class ModelConfig:
             UnsupportedError for an architecture without code, or sound values that have none.
         """
         read = Reader(metadata)
-        architecture = find_architecture(read.architecture)
         if not read.flag("causal", True):
             raise UnsupportedError(
                 f"{read.key('causal')}: attention to the future has no code; expected true, "
                 "got false; such models make embeddings, not text"
             )
-        n_layer_nextn = read.count("n_layer_nextn", 0, least=0)
-        n_layer = read.count("n_layer") - n_layer_nextn
-        if n_layer > MAX_LAYERS:
-            read.fail("n_layer", f"at most {MAX_LAYERS} layers, as in llama.cpp", n_layer)
-        if n_layer < 1:
-            read.fail("n_layer_nextn", "fewer than all layers", n_layer_nextn)
-        read.n_layer = n_layer
-        sizes = _sizes(read, tensors or {}, n_layer)
-        rope = None if architecture.rope == "none" else rope_of(read, sizes["n_ctx_train"])
+        n_layer_nextn = _count_layers(read)
+        architecture = _architecture(read)
+        sizes = sizes_of(read, architecture, _vocabulary_size(read, tensors or {}))
+        rope = None
+        if architecture.rope != "none":
+            rope = rope_of(read, architecture, sizes["n_ctx_train"], sizes["head_dim"])
         whole = cls(
             **sizes,
             architecture=read.architecture,
-            n_layer=n_layer,
+            n_layer=read.n_layer,
             n_layer_nextn=n_layer_nextn,
-            norm_eps=_norm_eps(read, architecture),
+            norm_eps=norm_eps(read, architecture),
             rope=rope,
-            **_expert_numbers(read, architecture, sizes),
-            **_scales(read, architecture, sizes, n_layer),
+            **expert_numbers(read, architecture, sizes),
+            **scales(read, architecture, sizes, rope),
         )
         return _with_layers(whole, read, architecture)
 
 
-def _sizes(read: Reader, tensors: Mapping[str, Any], n_layer: int) -> dict[str, int]:
-    """Embedding, heads, context and vocabulary."""
-    n_embd = read.count("n_embd")
-    n_head = max(read.counts("n_head"))
-    if read.key("head_dim") not in read.metadata:
-        read.demand_divides("n_head", n_head, "n_embd", n_embd)
-    head_dim = read.count("head_dim", n_embd // n_head)
-    for heads, kv_heads in zip(
-        read.counts("n_head"), read.counts("n_head_kv", read.counts("n_head")), strict=True
-    ):
-        read.demand_divides("n_head_kv", kv_heads, "n_head", heads)
-    n_rot = read.count("n_rot", head_dim, least=0)
-    if n_rot % 2 or n_rot > head_dim or n_rot == 0:
-        read.fail("n_rot", f"an even number up to head_dim {head_dim}", n_rot)
-    return {
-        "n_embd": n_embd,
-        "n_head": n_head,
-        "n_head_kv": max(read.counts("n_head_kv", read.counts("n_head"))),
-        "head_dim": head_dim,
-        "head_dim_v": read.count("head_dim_v", n_embd // n_head),
-        "n_rot": n_rot,
-        "n_ff": max(read.counts("n_ff", least=0)),
-        "n_vocab": _vocabulary_size(read, tensors),
-        "n_ctx_train": read.count("n_ctx_train"),
-    }
+def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
+    """The entry of a file's architecture, with what differs at the file's size.
+
+    Raises: UnsupportedError naming what is supported; GGUFError.
+    """
+    read = Reader(metadata)
+    _count_layers(read)
+    return _architecture(read)
 
 
-def _norm_eps(read: Reader, architecture: Architecture) -> float:
-    ours = "norm_eps" if architecture.norm == "rms_norm" else "norm_eps (layer norm)"
-    return read.number(ours, zero_is_sound=True)
+def _architecture(read: Reader) -> Architecture:
+    architecture = find_architecture(read.architecture)
+    return architecture.of_size(read.n_layer, read.count("n_expert", 0, least=0))
 
 
-def _expert_numbers(
-    read: Reader, architecture: Architecture, sizes: Mapping[str, int]
-) -> dict[str, Any]:
-    """How many experts, how long, and how they are chosen."""
-    n_expert = read.count("n_expert", 0, least=0)
-    n_expert_used = read.count("n_expert_used", 0, least=0)
-    if n_expert_used > n_expert or (n_expert and not n_expert_used):
-        read.fail("n_expert_used", f"from 1 to the {n_expert} experts", n_expert_used)
-    n_groups = read.count("n_expert_groups", 0, least=0)
-    n_group_used = read.count("n_group_used", 0, least=0)
-    if n_groups > 1 and (n_expert % n_groups or not 0 < n_group_used < n_groups):
-        read.fail("n_expert_groups", f"a divisor of {n_expert} above {n_group_used}", n_groups)
-    n_ff = sizes["n_ff"]
-    if architecture.n_ff_exp == "n_ff_of_expert" and n_expert_used:
-        n_ff //= n_expert_used
-    numbers = {
-        "n_expert": n_expert,
-        "n_expert_used": n_expert_used,
-        "n_ff_exp": read.count("n_ff_exp", n_ff, least=0) if n_expert else 0,
-        "n_ff_shexp": read.count("n_ff_shexp", 0, least=0),
-        "n_expert_groups": n_groups,
-        "n_group_used": n_group_used,
-        "expert_gating": architecture.gating,
-        "normalizes_shares": architecture.norm_shares,
-    }
-    if architecture.reads_gating and n_expert:
-        gating = read.count("expert_gating", 0, least=0)
-        if gating and gating not in GATINGS:
-            raise UnsupportedError(
-                f"{read.key('expert_gating')}: no code for this way to choose experts; expected "
-                f"one of {GATINGS}, got {gating}"
-            )
-        numbers["expert_gating"] = GATINGS.get(gating, architecture.gating)
-        numbers["normalizes_shares"] = read.flag("normalizes_shares", architecture.norm_shares)
-        numbers["expert_weights_scale"] = (
-            read.number("expert_weights_scale", 1.0, zero_is_sound=True) or 1.0
-        )
-    return numbers
-
-
-def _scales(
-    read: Reader, architecture: Architecture, sizes: Mapping[str, int], n_layer: int
-) -> dict[str, Any]:
-    """Scales, caps and clamps: the file's, else the architecture's."""
-    n_embd = sizes["n_embd"]
-
-    def number(ours: str, default: float) -> float:
-        default = architecture.defaults.get(ours, default)
-        return read.number(ours, default, zero_is_sound=True)
-
-    wide = architecture.wide_scale_at and n_layer == architecture.wide_scale_at
-    length = n_embd // sizes["n_head"] if wide else sizes["head_dim"]
-    attention_scale = number("attention_scale", 0) if architecture.attention_scale == "file" else 0
-    embedding = architecture.embedding_scale
-    embedding = n_embd**0.5 if embedding == "sqrt" else number("embedding_scale", embedding)
-    logit_scale = number("logit_scale", architecture.logit_scale) or 1.0
-    return {
-        "attention_scale": attention_scale or 1 / length**0.5,
-        "embedding_scale": embedding or 1.0,
-        "residual_scale": number("residual_scale", architecture.residual_scale) or 1.0,
-        "logit_scale": 1 / logit_scale if architecture.divides_logits else logit_scale,
-        "attn_logit_softcapping": number("attn_logit_softcapping", 0),
-        "final_logit_softcapping": number("final_logit_softcapping", 0),
-        "max_alibi_bias": number("max_alibi_bias", 0),
-        "clamp_kqv": number("clamp_kqv", 0),
-        "parallel_residual": read.flag("parallel_residual", True),
-    }
+def _count_layers(read: Reader) -> int:
+    """Tell the reader how many layers there are. Returns: how many more guess tokens ahead."""
+    find_architecture(read.architecture)
+    n_layer_nextn = read.count("n_layer_nextn", 0, least=0)
+    n_layer = read.count("n_layer") - n_layer_nextn
+    if n_layer > MAX_LAYERS:
+        read.fail("n_layer", f"at most {MAX_LAYERS} layers, as in llama.cpp", n_layer)
+    if n_layer < 1:
+        read.fail("n_layer_nextn", "fewer than all layers", n_layer_nextn)
+    read.n_layer = n_layer
+    return n_layer_nextn
 
 
 def _with_layers(whole: ModelConfig, read: Reader, architecture: Architecture) -> ModelConfig:
     """The numbers together with those of each layer, where any differ."""
     windows = layer_windows(read, architecture, whole.n_layer)
+    ropes = layer_ropes(read, architecture, whole.rope, windows)
     heads = read.counts("n_head")
-    kv_heads, n_ff = read.counts("n_head_kv", heads), read.counts("n_ff", least=0)
+    kv_heads = read.counts("n_head_kv", heads)
+    n_ff = tuple(n // architecture.n_ff_divisor for n in read.counts("n_ff", (0,), least=0))
     n_dense = read.count("n_layer_dense_lead", 0, least=0)
     period = read.count("expert_period", architecture.expert_period)
+    activations = activation_numbers(read, architecture)
     layers = []
     for layer in range(whole.n_layer):
-        has_experts = layer >= n_dense and (layer + 1) % period == 0
-        layers.append(
-            replace(
-                whole,
-                n_head=heads[layer],
-                n_head_kv=kv_heads[layer],
-                n_ff=n_ff[layer],
-                n_expert=whole.n_expert if has_experts else 0,
-                n_swa=windows[layer],
-                swa_is_chunked=bool(architecture.window and architecture.window.chunked),
-                rope=_layer_rope(whole, read, architecture, layer, windows[layer]),
-            )
+        has_experts = not architecture.dense_ffn or (layer >= n_dense and (layer + 1) % period == 0)
+        own = replace(
+            whole,
+            n_head=heads[layer],
+            n_head_kv=kv_heads[layer],
+            n_ff=n_ff[layer],
+            n_expert=whole.n_expert if has_experts else 0,
+            n_swa=windows[layer],
+            swa_is_chunked=bool(architecture.window and architecture.window.chunked),
+            rope=ropes[layer],
+            activation_numbers=activations[layer],
         )
+        layers.append(_with_temperature(own, architecture, any(windows)))
     if all(layer == layers[0] for layer in layers):
         return layers[0]
     return replace(whole, layers=tuple(layers))
 
 
-def _layer_rope(
-    whole: ModelConfig, read: Reader, architecture: Architecture, layer: int, window: int
-) -> RopeConfig | None:
-    """How a layer's positions become angles; None where they do not."""
-    period = read.count("no_rope_period", architecture.no_rope_period, least=0)
-    unrotated = period and (layer + 1) % period == 0
-    if whole.rope is None or unrotated or (architecture.rope_only_windowed and not window):
-        return None
-    if not window or architecture.window is None:
-        return whole.rope
-    return window_rope(read, whole.rope, architecture.window)
+def _with_temperature(
+    own: ModelConfig, architecture: Architecture, has_windows: bool
+) -> ModelConfig:
+    """A layer's numbers, without a temperature where it has none."""
+    temperature = architecture.temperature
+    if temperature and temperature.unrotated and (own.rope is not None or not has_windows):
+        return replace(own, temperature_scale=0.0)
+    return own
 
 
 def _vocabulary_size(read: Reader, tensors: Mapping[str, Any]) -> int:

@@ -20,7 +20,7 @@ COUNT_LIMIT = 2**31  # no number of a model reaches it; beyond lie damaged files
 
 
 class Translation(NamedTuple):
-    """One number of a model in three languages; `{arch}.` stands before each GGUF key."""
+    """One number of a model in three languages; `{arch}.` stands before GGUF keys but xielu's."""
 
     ours: str
     gguf: str
@@ -87,7 +87,16 @@ TRANSLATIONS = (
     Translation("kv_lora_rank", "attention.kv_lora_rank", "kv_lora_rank"),
     Translation("head_dim_mla", "attention.key_length_mla", "qk_head_dim"),
     Translation("head_dim_v_mla", "attention.value_length_mla", "v_head_dim (latent)"),
+    Translation("attention_output_scale", "attention.output_scale", "attn_output_multiplier"),
+    Translation("temperature_scale", "attention.temperature_scale", "llama_4_scaling.beta"),
+    Translation("temperature_length", "attention.temperature_length", "attn_temperature_len"),
+    Translation("rope.alpha", "rope.scaling.alpha", "rope_scaling.alpha"),
+    *(
+        Translation(f"xielu_{name}", f"xielu.{name}", name)
+        for name in ("alpha_n", "alpha_p", "beta", "eps")
+    ),
 )
+UNPREFIXED = "xielu."  # keys that llama.cpp reads without the architecture's name in front
 _GGUF_KEY = {entry.ours: entry.gguf for entry in TRANSLATIONS}
 
 
@@ -107,7 +116,8 @@ class Reader:
 
     def key(self, ours: str) -> str:
         """The GGUF key of a number."""
-        return f"{self.architecture}.{_GGUF_KEY[ours]}"
+        key = _GGUF_KEY[ours]
+        return key if key.startswith(UNPREFIXED) else f"{self.architecture}.{key}"
 
     def fail(self, ours: str, expected: str, got: Any) -> NoReturn:
         """Raises: GGUFError."""
@@ -168,6 +178,17 @@ class Reader:
         if not is_number or not math.isfinite(value) or value < 0 or not (value or zero_is_sound):
             self.fail(ours, "a finite positive number", value)
         return float(value)
+
+    def numbers(self, ours: str) -> tuple[float, ...]:
+        """A finite number of each layer; one for all may stand in the file."""
+        value = self._given(ours, None)
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all() or array.ndim > 1:
+            self.fail(ours, "finite numbers", value)
+        if array.ndim and len(array) < self.n_layer:
+            self.fail(ours, f"a number of each of {self.n_layer} layers", value)
+        each = array[: self.n_layer] if array.ndim else np.full(self.n_layer, array)
+        return tuple(each.tolist())
 
     def text(self, ours: str, default: str) -> str:
         """A string."""

@@ -76,7 +76,7 @@ def head_ablation(layer: int, heads: Any, to: Any = "zero") -> Edit:
         raise ParameterError(f"{place}: expected to='zero', 'mean' or numbers, got {to!r}")
 
     def prepare(tap: Tap, at: np.ndarray, network: Any) -> Change:
-        n_head = network.config.n_head
+        n_head = network.config.of_layer(int(layer)).n_head
         bad = [head for head in chosen if not 0 <= head < n_head]
         if bad:
             raise ParameterError(f"{place}: no head {bad[0]}; expected from 0 to {n_head - 1}")

@@ -9,9 +9,15 @@ Left out: the arithmetic, which is in `ops`.
 
 from typing import Any
 
+import numpy as np
+
 __all__ = ["activation_tap", "feed_forward", "ffn_input", "ffn_norm_tap"]
 
-FFN_NORM_TAPS = {"ffn_norm": "ffn_norm", "post_attention_norm": "attn_post_norm"}
+FFN_NORM_TAPS = {
+    "ffn_norm": "ffn_norm",
+    "post_attention_norm": "attn_post_norm",
+    "attn_output_norm": "attn_out_norm",
+}
 ACTIVATION_TAPS = {"relu_squared": "sqr(relu)"}  # llama.cpp's name after "ffn_", where it differs
 
 
@@ -45,39 +51,59 @@ def ffn_input(call: Any, layer: int, weights: Any, x: Any, read: Any, stream: An
     return call.tap(tap, layer, normed)
 
 
-def feed_forward(call: Any, layer: int, weights: Any, x: Any) -> Any:
-    """(T, E) -> (T, E)."""
+def feed_forward(call: Any, layer: int, weights: Any, x: Any, layer_input: Any) -> Any:
+    """(T, E) -> (T, E). x: normed; layer_input: what entered the layer."""
     if not call.network.config.of_layer(layer).n_expert:
         return _dense(call, layer, weights, x)
-    out = _experts(call, layer, weights, x)
-    if weights.ffn_up_shexp.weight is None:
-        return out
-    shared = _shared_expert(call, layer, weights, x)
-    return call.tap("ffn_out", layer, out + shared)
+    out = _experts(call, layer, weights, *_expert_inputs(call, layer, weights, x, layer_input))
+    if weights.ffn_up_shexp.weight is not None:
+        out = call.tap("ffn_out", layer, out + _shared_expert(call, layer, weights, x))
+    if weights.ffn_up.weight is not None:
+        beside = _dense(call, layer, weights, x)
+        out = (out + beside) * np.float32(call.network.architecture.beside_scale)
+    return out
+
+
+def _expert_inputs(
+    call: Any, layer: int, weights: Any, x: Any, layer_input: Any
+) -> tuple[Any, Any]:
+    """What experts read and what their router reads."""
+    architecture = call.network.architecture
+    if architecture.experts_norm:
+        part = getattr(weights, architecture.experts_norm)
+        x = call.tap(architecture.experts_norm, layer, call.norm(layer_input, part))
+    return x, layer_input if architecture.routes_layer_input else x
 
 
 def _dense(call: Any, layer: int, weights: Any, x: Any) -> Any:
     ops, architecture = call.network.ops, call.network.architecture
-    up = call.tap("ffn_up", layer, ops.linear(x, *weights.ffn_up))  # (T, F)
+    up = _through(call, layer, "ffn_up", x, weights.ffn_up)  # (T, F)
     activation = getattr(ops, architecture.activation)
     if weights.ffn_gate.weight is None:
-        x = activation(up)
+        x = activation(up, *call.network.config.of_layer(layer).activation_numbers)
     else:
-        gate = call.tap("ffn_gate", layer, ops.linear(x, *weights.ffn_gate))
-        x = activation(gate, up)
+        x = activation(_through(call, layer, "ffn_gate", x, weights.ffn_gate), up)
     x = call.tap(activation_tap(architecture.activation), layer, x)
+    if weights.ffn_act.weight is not None:
+        x = call.tap("ffn_act", layer, x / weights.ffn_act.weight)
     if weights.ffn_sub_norm.weight is not None:
         x = call.tap("ffn_sub_norm", layer, call.norm(x, weights.ffn_sub_norm))
     return call.tap("ffn_out", layer, ops.linear(x, *weights.ffn_down))
 
 
-def _experts(call: Any, layer: int, weights: Any, x: Any) -> Any:
-    """Each token through the few experts its router chose."""
+def _through(call: Any, layer: int, tap: str, x: Any, part: Any, biased: str = "_b") -> Any:
+    """x times a matrix, and plus its bias under a name of its own, as in llama.cpp's graph."""
+    x = call.tap(tap, layer, call.network.ops.linear(x, part.weight))
+    return x if part.bias is None else call.tap(tap + biased, layer, x + part.bias)
+
+
+def _experts(call: Any, layer: int, weights: Any, x: Any, routed: Any) -> Any:
+    """Each token through the few experts its router chose, by what `routed` holds of it."""
     network = call.network
     ops, architecture = network.ops, network.architecture
-    ids, shares = _routed(call, layer, weights, x)
+    ids, shares = _routed(call, layer, weights, routed)
     experts = (weights.ffn_gate_exps, weights.ffn_up_exps, weights.ffn_down_exps)
-    activation = getattr(ops, architecture.expert_activation or architecture.activation)
+    activation = getattr(ops, architecture.activation)
     x = ops.mix_experts(x, ids, shares, experts, activation, ops.linear, architecture.weigh_first)
     return call.tap("ffn_moe_out", layer, x)
 
@@ -86,7 +112,7 @@ def _routed(call: Any, layer: int, weights: Any, x: Any) -> tuple[Any, Any]:
     """Ids and shares of each token's experts, (T, n_expert_used) both."""
     ops, config = call.network.ops, call.network.config.of_layer(layer)
     architecture = call.network.architecture
-    logits = call.tap("ffn_moe_logits", layer, ops.linear(x, *weights.ffn_gate_inp))
+    logits = _through(call, layer, "ffn_moe_logits", x, weights.ffn_gate_inp, "_biased")
     probs = call.tap("ffn_moe_probs", layer, ops.expert_probs(logits, config.expert_gating))
     ids = ops.choose_experts(
         logits if architecture.select_by_logits else probs,
@@ -113,8 +139,8 @@ def _shared_expert(call: Any, layer: int, weights: Any, x: Any) -> Any:
     hidden = getattr(ops, call.network.architecture.activation)(
         ops.linear(x, *weights.ffn_gate_shexp), up
     )
-    out = ops.linear(hidden, *weights.ffn_down_shexp)
-    if weights.ffn_gate_inp_shexp.weight is not None:
-        gate = x @ weights.ffn_gate_inp_shexp.weight[:, None]  # (T, 1)
-        out = out * ops.sigmoid(gate)
-    return call.tap("ffn_shexp", layer, out)
+    out = call.tap("ffn_shexp", layer, ops.linear(hidden, *weights.ffn_down_shexp))
+    if weights.ffn_gate_inp_shexp.weight is None:
+        return out
+    gate = ops.sigmoid(x @ weights.ffn_gate_inp_shexp.weight[:, None])  # (T, 1)
+    return call.tap("ffn_shexp_out", layer, out * gate)

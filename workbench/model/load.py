@@ -19,8 +19,7 @@ from ..ops import cpu, cpu_fast
 from ..ops.packed_linear import compile_kernels
 from ..quants.file import open_gguf
 from ..tokenizer import load_tokenizer
-from .architectures import find_architecture
-from .config import ModelConfig
+from .config import ModelConfig, architecture_of
 from .context import turn_keys
 from .kv_cache import KVCache
 from .trace import ActivationTrace
@@ -90,7 +89,7 @@ def _build(gguf: GGUFFile, weights: str, precision: str, owns_file: bool) -> "Mo
             f"{gguf.path}: does not say its architecture; expected a string under "
             f"general.architecture, got {name!r}"
         )
-    architecture = find_architecture(name)
+    architecture = architecture_of(gguf.metadata)
     config = ModelConfig.from_metadata(gguf.metadata, gguf.tensors)
     if architecture.rotates_whole_head and config.n_rot != config.head_dim:
         raise GGUFError(

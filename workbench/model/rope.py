@@ -32,6 +32,7 @@ class RopeConfig:
     base: of the powers; scaling: one of SCALING_TYPES; factor: how much longer the context became
     n_ctx_orig: positions before it was scaled; attn_factor: multiplies the rotated vectors
     beta_fast, beta_slow: turns within n_ctx_orig that bound yarn's ramp
+    damping: takes back some of yarn's lengthening (1: all); log_mul: latent attention's own
     """
 
     base: float = 10000.0
@@ -41,6 +42,33 @@ class RopeConfig:
     attn_factor: float = 1.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
+    damping: float = 0.0
+    log_mul: float = 0.0
+
+    @property
+    def vector_length(self) -> float:
+        """What rotated vectors are multiplied by.
+
+        yarn's 1 + 0.1 ln(factor) holds for factors above 1; a smaller one leaves the length alone,
+        since llama.cpp divides by the very term that ggml multiplies with.
+        """
+        if self.scaling != "yarn" or self.factor <= 1:
+            return self.attn_factor
+        return self.attn_factor * self._growth(1.0) / self._growth(self.damping)
+
+    @property
+    def latent_growth(self) -> float:
+        """What queries and keys of latent attention are multiplied by, in their scale.
+
+        Source: llama.cpp src/models/deepseek2.cpp, `mscale`.
+        """
+        length = self.vector_length
+        if self.scaling != "yarn":
+            length *= self._growth(1.0)
+        return length * self._growth(self.log_mul)
+
+    def _growth(self, weight: float) -> float:
+        return 1.0 if self.scaling == "none" else 1 + 0.1 * weight * math.log(self.factor)
 
 
 def rope_rotations(
@@ -66,7 +94,7 @@ def rope_rotations(
     exact = scaled.astype(np.float32).astype(np.float64)
     rotations = np.empty(exact.shape, np.complex64)
     rotations.real, rotations.imag = np.cos(exact), np.sin(exact)
-    rotations *= _vector_length(rope)
+    rotations *= np.float32(rope.vector_length)
     return rotations
 
 
@@ -90,15 +118,3 @@ def _yarn_ramp(rope: RopeConfig, n_rot: int) -> np.ndarray:
         max(0.001, high - low)
     )
     return np.float32(1) - np.clip(ramp, np.float32(0), np.float32(1))
-
-
-def _vector_length(rope: RopeConfig) -> np.float32:
-    """What rotated vectors are multiplied by.
-
-    yarn's 1 + 0.1 ln(factor) holds for factors above 1; a smaller one leaves the length alone,
-    since llama.cpp divides by the very term that ggml multiplies with.
-    """
-    length = rope.attn_factor
-    if rope.scaling == "yarn" and rope.factor > 1:
-        length *= 1 + 0.1 * math.log(rope.factor)
-    return np.float32(length)

@@ -1,12 +1,15 @@
 """The names of all activations of a model and their shapes: llama.cpp's graph, as data.
 
-    token ─ inp_embd ─► layer 0 … L-1 ─► result_norm ─► result_output
+    token ─ inp_embd (inp_scaled, inp_norm, inpL) ─► layer 0 … L-1 ─► result_norm ─► result_output
 
     layer   attn_norm ─► Qcur Kcur Vcur ─► kq ─► kq_soft_max ─► kqv_out ─► attn_out
-            ffn_inp ─► ffn_norm ─► ffn_gate ffn_up ─► ffn_swiglu ─► ffn_out ─► l_out
+            ffn_inp ─► ffn_norm ─► ffn_up ffn_gate ─► ffn_swiglu ─► ffn_out ─► l_out
        or              ffn_norm ─► ffn_moe_logits … ffn_moe_weights_norm ─► ffn_moe_out ─► l_out
 
-Names of a layer carry its number: "l_out-3". Qcur and Kcur are those that attention uses, rotated.
+Names of a layer carry its number: "l_out-3". Qcur and Kcur are those that attention uses, rotated,
+before a scale that llama.cpp may put on the queries. Where llama.cpp names a step only in some
+architectures (attn_out, ffn_inp, ffn_shexp, ffn_post_norm …), it has its name in all of them here;
+ffn_gate is there where a file fuses it with ffn_up. With "_b" or "_biased": after the bias.
 Source: the `cb` calls in llama.cpp src/models/*.cpp and src/llama-graph.cpp.
 Left out: copying and changing the activations, which `trace.py` and `edits.py` do.
 """
@@ -15,7 +18,7 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ParameterError
@@ -59,45 +62,29 @@ class Tap:
         return count
 
 
-# stem -> sizes of a token's part by their names in the config, in the order of the graph
+# stem -> sizes of a token's part by their names in the config
 _FIRST_TAPS = dict.fromkeys(("inp_embd", "inp_scaled", "inp_norm", "inpL"), ("n_embd",))
 _LAST_TAPS = {"result_norm": ("n_embd",), "result_output": ("n_vocab",)}
+_ACTIVATIONS = "swiglu geglu reglu swiglu_oai gelu sqr(relu) relu silu xielu".split()
 _LAYER_TAPS = {
-    "attn_norm": ("n_embd",),
-    "attn_norm_2": ("n_embd",),
-    "Qcur_normed": ("n_head", "head_dim"),
-    "Kcur_normed": ("n_head_kv", "head_dim"),
-    "Qcur": ("n_head", "head_dim"),
-    "Kcur": ("n_head_kv", "head_dim"),
+    **dict.fromkeys(("attn_norm", "attn_norm_2"), ("n_embd",)),
+    **dict.fromkeys(("Qcur_normed", "Qcur"), ("n_head", "head_dim")),
+    **dict.fromkeys(("Kcur_normed", "Kcur"), ("n_head_kv", "head_dim")),
     "Vcur": ("n_head_kv", "head_dim_v"),
-    "kq": ("n_head",),
-    "kq_soft_max": ("n_head",),
-    "kqv_out": ("n_embd_heads",),
-    "attn_sub_norm": ("n_embd_heads",),
-    "attn_out": ("n_embd",),
-    "attn_post_norm": ("n_embd",),
-    "ffn_inp": ("n_embd",),
-    "sa_out": ("n_embd",),
-    "ffn_norm": ("n_embd",),
-    "ffn_up": ("n_ff",),
-    "ffn_gate": ("n_ff",),
+    **dict.fromkeys(SCORES, ("n_head",)),
+    **dict.fromkeys(("kqv_out", "attn_gated", "attn_sub_norm"), ("n_embd_heads",)),
+    **dict.fromkeys(("attn_out", "attn_post_norm", "ffn_inp", "sa_out"), ("n_embd",)),
+    **dict.fromkeys(("ffn_norm", "attn_out_norm", "ffn_norm_exps"), ("n_embd",)),
+    **{f"ffn_moe_{name}": ("n_expert",) for name in ("logits", "logits_biased", "probs")},
+    ROUTING: ("n_expert_used",),
     **{
-        f"ffn_{name}": ("n_ff",)
-        for name in ("swiglu", "geglu", "swiglu_oai", "gelu", "sqr(relu)", "relu", "silu")
+        f"ffn_moe_weights{kind}": ("n_expert_used",)
+        for kind in ("", "_softmax", "_norm", "_scaled")
     },
-    "ffn_sub_norm": ("n_ff",),
-    "ffn_moe_logits": ("n_expert",),
-    "ffn_moe_probs": ("n_expert",),
-    "ffn_moe_topk": ("n_expert_used",),
-    "ffn_moe_weights": ("n_expert_used",),
-    "ffn_moe_weights_softmax": ("n_expert_used",),
-    "ffn_moe_weights_norm": ("n_expert_used",),
-    "ffn_moe_weights_scaled": ("n_expert_used",),
-    "ffn_moe_out": ("n_embd",),
-    "ffn_shexp": ("n_embd",),
-    "ffn_out": ("n_embd",),
-    "ffn_post_norm": ("n_embd",),
-    "l_out": ("n_embd",),
+    **dict.fromkeys(("ffn_moe_out", "ffn_shexp", "ffn_shexp_out"), ("n_embd",)),
+    **dict.fromkeys(("ffn_up", "ffn_up_b", "ffn_gate", "ffn_gate_b"), ("n_ff",)),
+    **{f"ffn_{name}": ("n_ff",) for name in (*_ACTIVATIONS, "act", "sub_norm")},
+    **dict.fromkeys(("ffn_out", "ffn_post_norm", "l_out"), ("n_embd",)),
 }
 _LAYERS_TRIED = 512  # of a pattern before a model is known; no model has more layers
 
@@ -111,12 +98,8 @@ def taps_of(network: Any) -> dict[str, Tap]:
     config = network.config
     taps = [_tap(config, stem, _FIRST_TAPS[stem]) for stem in _first_stems(network)]
     for layer in range(config.n_layer):
-        own, stems = config.of_layer(layer), layer_stems(network, layer)
-        taps += [
-            _tap(own, f"{stem}-{layer}", sizes)
-            for stem, sizes in _LAYER_TAPS.items()
-            if stem in stems
-        ]
+        own, stems = _own_numbers(network, layer), layer_stems(network, layer)
+        taps += [_tap(own, f"{stem}-{layer}", _LAYER_TAPS[stem]) for stem in stems]
     taps += [_tap(config, stem, sizes, of_last=True) for stem, sizes in _LAST_TAPS.items()]
     return {tap.name: tap for tap in taps}
 
@@ -131,48 +114,71 @@ def _embedding_parts(weights: Any) -> tuple[Any, Any]:
     return weights.token_embd_norm, weights.position_embd
 
 
-def layer_stems(network: Any, layer: int) -> set[str]:
-    """Names of the activations that one layer has."""
+def layer_stems(network: Any, layer: int) -> list[str]:
+    """Names of the activations that one layer has, in the order of its graph."""
     config, architecture = network.config.of_layer(layer), network.architecture
     weights = network.weights.blk[layer]
-    stems = set("Qcur Kcur Vcur kq kq_soft_max kqv_out attn_out l_out".split())
-    stems.add(architecture.residual_tap)
-    by_condition = {
+    ffn_norm = ffn_norm_tap(network, weights)
+    steps = {
         "attn_norm": architecture.pre_norm,
-        "attn_norm_2": weights.attn_norm_2.weight is not None,
+        "attn_norm_2": _has(weights.attn_norm_2),
         "Qcur_normed": has_head_norm(architecture, config, weights.attn_q_norm),
         "Kcur_normed": has_head_norm(architecture, config, weights.attn_k_norm),
-        "attn_sub_norm": weights.attn_sub_norm.weight is not None,
-        "ffn_post_norm": bool(architecture.ffn_post_norm),
-        "attn_post_norm": bool(architecture.attn_post_norm),
+        **dict.fromkeys(("Qcur", "Kcur", "Vcur", *SCORES, "kqv_out"), True),
+        "attn_gated": _has(weights.attn_gate),
+        "attn_sub_norm": _has(weights.attn_sub_norm),
+        "attn_out": True,
     }
-    tap = ffn_norm_tap(network, weights)
-    if tap:
-        by_condition[tap] = True
-    stems |= {stem for stem, is_there in by_condition.items() if is_there}
-    return stems | (_expert_stems if config.n_expert else _dense_stems)(network, config, weights)
+    attention = [stem for stem, is_there in steps.items() if is_there]
+    attention += ["attn_post_norm"] * bool(architecture.attn_post_norm)
+    attention += [architecture.residual_tap, *([ffn_norm] if ffn_norm else [])]
+    network_stems = _expert_stems if config.n_expert else _dense_stems
+    ending = [*(["ffn_post_norm"] if architecture.ffn_post_norm else []), "l_out"]
+    return attention + network_stems(architecture, config, weights) + ending
 
 
-def _dense_stems(network: Any, config: Any, weights: Any) -> set[str]:
-    stems = {"ffn_up", "ffn_out", activation_tap(network.architecture.activation)}
-    if weights.ffn_gate.weight is not None:
-        stems.add("ffn_gate")
-    if weights.ffn_sub_norm.weight is not None:
-        stems.add("ffn_sub_norm")
-    return stems
+def _own_numbers(network: Any, layer: int) -> Any:
+    """A layer's config, with the length of the dense network that it really has."""
+    config, up = network.config.of_layer(layer), network.weights.blk[layer].ffn_up.weight
+    return config if up is None else replace(config, n_ff=up.shape[0])
 
 
-def _expert_stems(network: Any, config: Any, weights: Any) -> set[str]:
-    stems = {f"ffn_moe_{name}" for name in ("logits", "probs", "topk", "weights", "out")}
-    if config.expert_gating == "softmax_weight":
-        stems.add("ffn_moe_weights_softmax")
-    if config.normalizes_shares:
-        stems.add("ffn_moe_weights_norm")
-    if config.expert_weights_scale != 1:
-        stems.add("ffn_moe_weights_scaled")
-    if weights.ffn_up_shexp.weight is not None:
-        stems |= {"ffn_shexp", "ffn_out"}
-    return stems
+def _has(part: Any) -> bool:
+    return part.weight is not None
+
+
+def _dense_stems(architecture: Any, config: Any, weights: Any) -> list[str]:
+    steps = {
+        "ffn_up": True,
+        "ffn_up_b": weights.ffn_up.bias is not None,
+        "ffn_gate": _has(weights.ffn_gate),
+        "ffn_gate_b": weights.ffn_gate.bias is not None,
+        activation_tap(architecture.activation): True,
+        "ffn_act": _has(weights.ffn_act),
+        "ffn_sub_norm": _has(weights.ffn_sub_norm),
+        "ffn_out": True,
+    }
+    return [stem for stem, is_there in steps.items() if is_there]
+
+
+def _expert_stems(architecture: Any, config: Any, weights: Any) -> list[str]:
+    shares = "ffn_moe_weights"
+    steps = {
+        architecture.experts_norm: bool(architecture.experts_norm),
+        "ffn_moe_logits": True,
+        "ffn_moe_logits_biased": weights.ffn_gate_inp.bias is not None,
+        **dict.fromkeys(("ffn_moe_probs", ROUTING, shares), True),
+        f"{shares}_softmax": config.expert_gating == "softmax_weight",
+        f"{shares}_norm": config.normalizes_shares,
+        f"{shares}_scaled": config.expert_weights_scale != 1,
+        "ffn_moe_out": True,
+        "ffn_shexp": _has(weights.ffn_up_shexp),
+        "ffn_shexp_out": _has(weights.ffn_gate_inp_shexp),
+        "ffn_out": _has(weights.ffn_up_shexp),
+    }
+    stems = [stem for stem, is_there in steps.items() if is_there]
+    beside = _dense_stems(architecture, config, weights) if _has(weights.ffn_up) else []
+    return stems + beside
 
 
 def tap_names(network: Any) -> list[str]:

@@ -49,7 +49,7 @@ class _Call:
     def __init__(self, network: Network, cache: KVCache, slot: int, n_tokens: int, trace: Any):
         """slot: of the piece's first token; its position as well."""
         self.network, self.cache, self.slot, self.trace = network, cache, slot, trace
-        self._positions = np.arange(slot, slot + n_tokens)
+        self.positions = np.arange(slot, slot + n_tokens)
         self._rotations: dict[RopeConfig, Any] = {}
 
     def tap(self, name: str, layer: int | None, x: Any) -> Any:
@@ -65,7 +65,7 @@ class _Call:
         """(T, n_rot/2) complex64 of a layer, None where it has none; made once for all alike."""
         rope = self.network.config.of_layer(layer).rope
         if rope is not None and rope not in self._rotations:
-            made = layer_rotation(self.network, layer, self._positions, self.cache.n_ctx)
+            made = layer_rotation(self.network, layer, self.positions, self.cache.n_ctx)
             self._rotations[rope] = self.network.ops.asarray(made)
         return None if rope is None else self._rotations[rope]
 
@@ -148,7 +148,8 @@ def _layer(call: _Call, layer: int, weights: Any, x: Any) -> Any:
     out = _post_norm(call, layer, weights, "attn_post_norm", architecture.attn_post_norm, out)
     stream = x + (out if scale == 1 else out * scale)
     stream = call.tap(architecture.residual_tap, layer, stream)
-    out = feed_forward(call, layer, weights, ffn_input(call, layer, weights, x, read, stream))
+    hidden = ffn_input(call, layer, weights, x, read, stream)
+    out = feed_forward(call, layer, weights, hidden, x)
     out = _post_norm(call, layer, weights, "ffn_post_norm", architecture.ffn_post_norm, out)
     return call.tap("l_out", layer, stream + (out if scale == 1 else out * scale))
 

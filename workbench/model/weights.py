@@ -41,15 +41,18 @@ TOP_PARTS = (
 )
 LAYER_PARTS = (
     *("attn_norm", "attn_norm_2", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm"),
-    *("attn_sinks", "attn_sub_norm", "attn_output", "post_attention_norm"),
+    *("attn_q_a", "attn_q_a_norm", "attn_q_b", "attn_kv_a_mqa", "attn_kv_a_norm", "attn_kv_b"),
+    *("attn_k_b", "attn_v_b", "attn_sinks", "attn_sub_norm", "attn_gate", "attn_output"),
+    *("attn_output_norm", "post_attention_norm", "ffn_norm_exps"),
     *("ffn_norm", "ffn_gate", "ffn_up", "ffn_sub_norm", "ffn_down", "post_ffw_norm"),
     *("ffn_gate_inp", "exp_probs_b", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"),
     *("ffn_gate_inp_shexp", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"),
-    *("layer_out_norm", "ffn_act"),
+    *("layer_output_norm", "ffn_act"),
 )
 FUSED = {  # one matrix for several: the rows of each, by their numbers in the config
     "attn_qkv": (("attn_q", "n_embd_q"), ("attn_k", "n_embd_k"), ("attn_v", "n_embd_v")),
     "ffn_up": (("ffn_gate", "n_ff"), ("ffn_up", "n_ff")),
+    "ffn_gate_up_exps": (("ffn_gate_exps", "n_ff_exp"), ("ffn_up_exps", "n_ff_exp")),
 }
 
 
@@ -117,7 +120,7 @@ def _split(parts: dict[str, Part], config: ModelConfig) -> dict[str, Part]:
     for fused, pieces in FUSED.items():
         whole = parts.get(fused, Part())
         sizes = [getattr(config, size) for _, size in pieces]
-        if whole.weight is None or whole.weight.shape[0] != sum(sizes) or len(sizes) < 2:
+        if whole.weight is None or whole.weight.shape[-2] != sum(sizes) or len(sizes) < 2:
             continue
         if fused == "ffn_up" and parts.get("ffn_gate", Part()).weight is not None:
             continue
@@ -125,11 +128,10 @@ def _split(parts: dict[str, Part], config: ModelConfig) -> dict[str, Part]:
         start = 0
         for (name, _), size in zip(pieces, sizes, strict=True):
             own_bias = parts.get(name, Part()).bias
-            bias = own_bias if whole.bias is None else whole.bias[start : start + size]
+            bias = own_bias if whole.bias is None else whole.bias[..., start : start + size]
             parts[name] = Part(whole.weight.rows(start, start + size), bias)
             start += size
-    parts.pop("attn_qkv", None)
-    return parts
+    return {name: part for name, part in parts.items() if name in LAYER_PARTS}
 
 
 class _Source:
@@ -146,6 +148,8 @@ class _Source:
         parts: dict[str, dict[str, Any]] = {}
         for spec in specs:
             part, _, field = spec.name.rpartition(".")
+            part = part.replace(".", "_")  # ffn.act.scales
+            field = "bias" if field == "bias" else "weight"
             parts.setdefault(part, {})[field] = self.tensor(prefix, spec, config)
         return {part: Part(**fields) for part, fields in parts.items()}
 
@@ -218,7 +222,8 @@ def _missing(name: str, spec: TensorSpec, shape: tuple[int, ...], tensors: Any) 
 
 def _refuse_unknown(gguf: Any, config: ModelConfig, architecture: Architecture) -> None:
     """A tensor nobody uses would mean numbers that are not the model's: refuse it."""
-    top = {spec.name for spec in architecture.tensors}
+    ignored = {*_UNUSED, *architecture.ignored}
+    top = {spec.name for spec in architecture.tensors} | ignored
     of_layers = [
         {spec.name for spec in architecture.specs_of_layer(config.of_layer(layer).n_expert)}
         for layer in range(config.n_layer)
@@ -228,7 +233,7 @@ def _refuse_unknown(gguf: Any, config: ModelConfig, architecture: Architecture) 
         layer = int(match[1]) if match else 0
         if match and config.n_layer <= layer < config.n_layer + config.n_layer_nextn:
             continue  # layers that guess tokens ahead: llama.cpp's plain graph leaves them out
-        known = match and layer < config.n_layer and match[2] in of_layers[layer] | _UNUSED
+        known = match and layer < config.n_layer and match[2] in of_layers[layer] | ignored
         if not known and name not in top:
             raise UnsupportedError(
                 f"{name}: architecture {architecture.name!r} has no code for this tensor; expected "

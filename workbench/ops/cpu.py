@@ -17,12 +17,14 @@ from ..quants import dequantize
 from .cpu_activations import (
     geglu,
     gelu,
+    reglu,
     relu_squared,
     sigmoid,
     silu,
     soft_cap,
     swiglu,
     swiglu_oai,
+    xielu,
 )
 from .cpu_attention import (
     AttentionRules,
@@ -60,6 +62,7 @@ __all__ = [
     "linear",
     "mix_experts",
     "normalized_shares",
+    "reglu",
     "relu_squared",
     "rms_norm",
     "rope",
@@ -71,6 +74,7 @@ __all__ = [
     "swiglu",
     "swiglu_oai",
     "to_numpy",
+    "xielu",
     "zeros",
 ]
 

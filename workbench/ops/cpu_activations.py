@@ -3,6 +3,7 @@
 Source: ggml-cpu/vec.h and ops.cpp, named at each function.
 """
 
+import math
 from functools import cache
 
 import numpy as np
@@ -10,12 +11,14 @@ import numpy as np
 __all__ = [
     "geglu",
     "gelu",
+    "reglu",
     "relu_squared",
     "sigmoid",
     "silu",
     "soft_cap",
     "swiglu",
     "swiglu_oai",
+    "xielu",
 ]
 
 OAI_ALPHA, OAI_LIMIT = np.float32(1.702), np.float32(7.0)
@@ -59,6 +62,28 @@ def relu_squared(x: np.ndarray) -> np.ndarray:
     out = np.maximum(x, np.float32(0))
     out *= out
     return out
+
+
+def reglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """max(gate, 0) · up. Source: ggml-cpu/vec.h, `ggml_vec_reglu_f32`."""
+    out = np.maximum(gate, np.float32(0))
+    out *= up
+    return out
+
+
+def xielu(x: np.ndarray, alpha_n: float, alpha_p: float, beta: float, eps: float) -> np.ndarray:
+    """Apertus's activation: a parabola above 0, below it an exponential; both with slope beta at 0.
+
+    Source: ggml.c, `ggml_xielu`; ggml-cpu/unary-ops.cpp, `op_xielu`; Huang, arXiv:2411.13010.
+    """
+    beta = np.float32(beta)
+    slope, curve = beta + np.float32(_softplus(alpha_n)), np.float32(_softplus(alpha_p))
+    below = (np.expm1(np.minimum(x, np.float32(eps))) - x) * slope
+    return np.where(x > 0, curve * x * x, below) + beta * x
+
+
+def _softplus(x: float) -> float:
+    return x if x > 20 else math.log1p(math.exp(x))
 
 
 def gelu(x: np.ndarray) -> np.ndarray:

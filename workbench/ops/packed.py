@@ -29,9 +29,9 @@ class PackedTensor:
         return PackedTensor(self.raw[index], self.type, self.shape[1:], self.byte_order)
 
     def rows(self, start: int, stop: int) -> "PackedTensor":
-        """Rows start … stop-1 of a matrix, such as the queries' of one for q, k and v (a view)."""
-        shape = (stop - start, *self.shape[1:])
-        return PackedTensor(self.raw[start:stop], self.type, shape, self.byte_order)
+        """Rows start … stop-1 of each matrix, such as the queries' of one for q, k, v (a view)."""
+        shape = (*self.shape[:-2], stop - start, self.shape[-1])
+        return PackedTensor(self.raw[..., start:stop, :], self.type, shape, self.byte_order)
 
     def __repr__(self) -> str:
         return f"PackedTensor({self.type}, shape {self.shape})"

@@ -10,6 +10,7 @@ Source: ggml-cpu/ggml-cpu.c, `ggml_compute_forward_mul_mat` and its `vec_dot_typ
 Left out: types over grids and ternary ones, and big-endian files: `cpu` expands those by tiles.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,10 +32,11 @@ INT8_FORMS = {  # weight type -> how llama.cpp rounds the activations
     **dict.fromkeys(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"), "Q8_K"),
 }
 FEW_TOKENS = 2  # up to this many, decoding a row again for each costs less than a float32 tile
-TILE_ROWS = 32  # as in the kernels
+TILE_ROWS = 64  # a tile of 512 KiB
 ROWS_AT_ONCE = 16  # rows a thread takes from the counter
 SMALL_BYTES = 1 << 18  # a weight of fewer bytes is done before another thread has woken up
-PADDED = 256  # kernels read activations in whole chunks
+CHUNK = 256  # kernels read activations in whole chunks
+LINE = 64  # bytes of a cache line
 
 
 def has_kernel(weight: PackedTensor) -> bool:
@@ -82,8 +84,8 @@ def _packed_shape(weight: PackedTensor) -> tuple[int, int]:
 
 def _times_floats(x: np.ndarray, weight: PackedTensor) -> np.ndarray:
     if len(x) > FEW_TOKENS:
-        return _run("tile_products", weight, _padded(x), len(x))
-    return _run("float_products", weight, x if weight.type in HALVES else _padded(x), len(x))
+        return _run("tile_products", weight, _laid_out(x), len(x))
+    return _run("float_products", weight, _laid_out(x), len(x))
 
 
 def _run(family: str, weight: PackedTensor, x: np.ndarray, n_tokens: int) -> np.ndarray:
@@ -106,10 +108,34 @@ def _contiguous_rows(raw: np.ndarray) -> np.ndarray:
 # --- activations -----------------------------------------------------------------------------
 
 
-def _padded(x: np.ndarray) -> np.ndarray:
-    """x with zeros after each row up to a whole number of chunks."""
-    gap = -x.shape[1] % PADDED
-    return np.pad(x, ((0, 0), (0, gap))) if gap else x
+def _laid_out(x: np.ndarray) -> np.ndarray:
+    """x as the kernels read it: zeros after each row up to whole chunks and 64 bytes more.
+
+    It starts at a multiple of 64 bytes, so that no load touches two cache lines.
+    """
+    n_tokens, n = x.shape
+    out = _aligned((n_tokens, _whole(n) + LINE // 4))
+    out[:, :n] = x
+    out[:, n:] = 0
+    return out
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Uninitialized float32 at a multiple of 64 bytes."""
+    size = math.prod(shape)
+    memory = np.empty(size + LINE // 4, np.float32)
+    start = -memory.ctypes.data % LINE // 4
+    return memory[start : start + size].reshape(shape)
+
+
+def _whole(n: int) -> int:
+    return -(-n // CHUNK) * CHUNK
+
+
+def _chunks(x: np.ndarray) -> np.ndarray:
+    """(T, n) -> (T, C, 256), with zeros at the end of a row."""
+    gap = _whole(x.shape[1]) - x.shape[1]
+    return (np.pad(x, ((0, 0), (0, gap))) if gap else x).reshape(len(x), -1, CHUNK)
 
 
 def _as_stored(x: np.ndarray, type: str) -> np.ndarray:
@@ -120,8 +146,9 @@ def _as_stored(x: np.ndarray, type: str) -> np.ndarray:
 def _records(x: np.ndarray, kind: str) -> np.ndarray:
     """x as int8 codes with all that the kernel needs about them, (T, chunks) records."""
     activations = _activations()
-    chunks = _padded(x).reshape(len(x), -1, PADDED)
-    records = np.empty(chunks.shape[:2], activations.RECORD)
+    chunks = _chunks(x)
+    floats = activations.RECORD.itemsize // 4
+    records = _aligned((*chunks.shape[:2], floats)).view(activations.RECORD)[..., 0]
     fields = (records[name] for name in activations.RECORD.names)
     activations.round_to_records(getattr(activations, kind), chunks, *fields)
     return records
@@ -130,7 +157,7 @@ def _records(x: np.ndarray, kind: str) -> np.ndarray:
 def _rounded(x: np.ndarray, kind: str) -> np.ndarray:
     """The numbers that x's int8 codes stand for."""
     activations = _activations()
-    chunks = _padded(x).reshape(len(x), -1, PADDED)
+    chunks = _chunks(x)
     out = np.empty_like(chunks)
     activations.round_floats(getattr(activations, kind), chunks, out)
     return np.ascontiguousarray(out.reshape(len(x), -1)[:, : x.shape[1]])

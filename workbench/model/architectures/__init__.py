@@ -5,9 +5,12 @@ A new architecture is one more entry and a test against llama.cpp's logits; the 
 """
 
 from ...errors import UnsupportedError
+from .command_r import COMMAND_R_FAMILY
+from .deepseek import DEEPSEEK_FAMILY
+from .experts import EXPERTS_FAMILY
 from .gemma import GEMMA_FAMILY
+from .glm import GLM_FAMILY
 from .gpt import GPT_FAMILY
-from .gpt_oss import GPT_OSS
 from .llama import LLAMA_FAMILY
 from .olmo import OLMO_FAMILY
 from .phi import PHI_FAMILY
@@ -24,8 +27,11 @@ ARCHITECTURES = {
         *GEMMA_FAMILY,
         *PHI_FAMILY,
         *GPT_FAMILY,
+        *COMMAND_R_FAMILY,
         *OLMO_FAMILY,
-        GPT_OSS,
+        *GLM_FAMILY,
+        *DEEPSEEK_FAMILY,
+        *EXPERTS_FAMILY,
     )
 }
 

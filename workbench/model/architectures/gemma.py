@@ -5,12 +5,10 @@ Source: llama.cpp src/models/{gemma,gemma2,gemma3}.cpp.
 
 from dataclasses import replace
 
-from .parts import ATTENTION, EMBEDDING, GATED_FFN, LAYER_NORMS, top
-from .spec import Architecture, Window, norm
+from .parts import ATTENTION, EMBEDDING, GATED_FFN, HEAD_QK_NORMS, LAYER_NORMS, SANDWICH_NORMS, top
+from .spec import Architecture, Variant, Window, norm
 
-__all__ = ["GEMMA", "GEMMA_FAMILY"]
-
-POST_NORMS = (*norm("post_attention_norm"), *norm("post_ffw_norm"))
+__all__ = ["GEMMA_FAMILY"]
 
 GEMMA = Architecture(
     name="gemma",
@@ -18,6 +16,7 @@ GEMMA = Architecture(
     activation="geglu",
     embedding_scale="sqrt",
     scales_queries=True,
+    residual_tap="sa_out",
     tensors=(*EMBEDDING, *norm("output_norm")),
     layer_tensors=LAYER_NORMS + ATTENTION,
     dense_ffn=GATED_FFN,
@@ -25,26 +24,22 @@ GEMMA = Architecture(
 GEMMA2 = replace(
     GEMMA,
     name="gemma2",
-    layer_tensors=LAYER_NORMS + ATTENTION + POST_NORMS,
+    layer_tensors=LAYER_NORMS + ATTENTION + SANDWICH_NORMS,
     attn_post_norm="post_attention_norm",
     ffn_post_norm="post_ffw_norm",
-    wide_scale_at=46,
     window=Window(size=4096, period=2),
     defaults={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-    residual_tap="sa_out",
+    variants=(Variant("n_layer", 46, {"attention_scale": "n_embd"}),),
 )
 GEMMA3 = replace(
     GEMMA2,
     name="gemma3",
     tensors=top(),
-    layer_tensors=(
-        *GEMMA2.layer_tensors,
-        *norm("attn_q_norm", "head_dim"),
-        *norm("attn_k_norm", "head_dim"),
-    ),
-    wide_scale_at=62,
+    layer_tensors=GEMMA2.layer_tensors + HEAD_QK_NORMS,
     window=Window(period=6, rope="own"),
     defaults={},
+    variants=(Variant("n_layer", 62, {"attention_scale": "n_embd"}),),
+    ignored=("dense_2.weight", "dense_3.weight"),
 )
 
 GEMMA_FAMILY = (GEMMA, GEMMA2, GEMMA3)

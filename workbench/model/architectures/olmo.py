@@ -1,10 +1,23 @@
-"""OLMo, OLMoE, OLMo 2 and 3.
+"""OLMo, OLMoE, OLMo 2 and 3, and EXAONE 4, which norms in the same places.
 
-Source: llama.cpp src/models/{olmo,olmoe,olmo2}.cpp.
+Source: llama.cpp src/models/{olmo,olmoe,olmo2,exaone4,exaone-moe}.cpp.
 """
 
-from .parts import ATTENTION, EMBEDDING, EXPERTS, GATED_FFN, LAYER_NORMS, OUTPUT, top
-from .spec import Architecture, Window, norm
+from .parts import (
+    ATTENTION,
+    EMBEDDING,
+    EXPERT_BIAS,
+    EXPERTS,
+    GATED_FFN,
+    HEAD_QK_NORMS,
+    LAYER_NORMS,
+    OUTPUT,
+    ROPE_FREQS,
+    SANDWICH_NORMS,
+    SHARED_EXPERT,
+    top,
+)
+from .spec import Architecture, Variant, Window, norm
 
 __all__ = ["OLMO_FAMILY"]
 
@@ -25,7 +38,18 @@ OLMOE = Architecture(
     layer_tensors=LAYER_NORMS + ATTENTION + WHOLE_QK_NORMS,
     dense_ffn=(),
     expert_ffn=EXPERTS,
+    n_ff_exp="n_ff",
     norm_shares=False,
+)
+MINIMAX_M2 = Architecture(
+    name="minimax-m2",
+    rope="neox",
+    tensors=top(False),
+    layer_tensors=LAYER_NORMS + ATTENTION + WHOLE_QK_NORMS,
+    dense_ffn=(),
+    expert_ffn=EXPERTS + EXPERT_BIAS,
+    n_ff_exp="n_ff",
+    reads_gating=True,
 )
 OLMO2 = Architecture(
     name="olmo2",
@@ -36,14 +60,35 @@ OLMO2 = Architecture(
     attn_post_norm="post_attention_norm",
     ffn_post_norm="post_ffw_norm",
     tensors=top(False),
-    layer_tensors=(
-        *ATTENTION,
-        *WHOLE_QK_NORMS,
-        *norm("post_attention_norm"),
-        *norm("post_ffw_norm"),
-    ),
+    layer_tensors=ATTENTION + WHOLE_QK_NORMS + SANDWICH_NORMS,
     dense_ffn=GATED_FFN,
     window=Window(period=4, rope="plain"),
 )
+EXAONE4 = Architecture(
+    name="exaone4",
+    rope="neox",
+    rope_only_windowed=True,
+    pre_norm=False,
+    ffn_norm="",
+    attn_post_norm="post_attention_norm",
+    ffn_post_norm="post_ffw_norm",
+    tensors=top(True, False, *ROPE_FREQS),
+    layer_tensors=ATTENTION + HEAD_QK_NORMS + SANDWICH_NORMS,
+    dense_ffn=GATED_FFN,
+    variants=(Variant("n_layer", 64, {"window": Window(size=4096, period=4)}),),
+)
+EXAONE_MOE = Architecture(
+    name="exaone-moe",
+    rope="neox",
+    rope_only_windowed=True,
+    tensors=top(False, False, *ROPE_FREQS),
+    layer_tensors=LAYER_NORMS + ATTENTION + HEAD_QK_NORMS,
+    dense_ffn=GATED_FFN,
+    expert_ffn=EXPERTS + EXPERT_BIAS + SHARED_EXPERT,
+    reads_gating=True,
+    norm_shares=False,
+    n_ff_shexp="n_ff_exp",
+    window=Window(size=128, period=4),
+)
 
-OLMO_FAMILY = (OLMO, OLMOE, OLMO2)
+OLMO_FAMILY = (OLMO, OLMOE, MINIMAX_M2, OLMO2, EXAONE4, EXAONE_MOE)

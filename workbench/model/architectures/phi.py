@@ -1,12 +1,25 @@
-"""Phi 2 and 3.
+"""Phi 2, 3 and its mixture of experts.
 
-Source: llama.cpp src/models/{phi2,phi3}.cpp.
+Source: llama.cpp src/models/{phi2,phi3,phimoe}.cpp; the window that a file of Phi 3 may have is not
+used there either.
 """
 
-from .parts import ATTENTION, EXPERTS, LAYER_NORMS, LONGROPE, PLAIN_FFN, top
-from .spec import Architecture, TensorSpec, matrices, norm
+from .parts import (
+    ATTENTION,
+    ATTENTION_BIASED,
+    EXPERTS,
+    LAYER_NORMS,
+    LAYER_NORMS_BIASED,
+    LONGROPE,
+    OUTPUT_BIAS,
+    PLAIN_FFN_BIASED,
+    top,
+)
+from .spec import Architecture, matrices, norm
 
-__all__ = ["PHI_FAMILY"]
+__all__ = ["FUSED_FFN", "PHI_FAMILY"]
+
+FUSED_FFN = matrices(ffn_up=("n_ff_gate_up", "n_embd"), ffn_down=("n_embd", "n_ff"))
 
 PHI2 = Architecture(
     name="phi2",
@@ -15,11 +28,10 @@ PHI2 = Architecture(
     activation="gelu",
     ffn_reads="attn_norm",
     scales_queries=True,
-    tensors=top(False, True, TensorSpec("output.bias", ("n_vocab",))),
-    layer_tensors=norm("attn_norm", bias=True) + ATTENTION,
-    dense_ffn=PLAIN_FFN,
+    tensors=top(False, True, OUTPUT_BIAS),
+    layer_tensors=norm("attn_norm", bias=True) + ATTENTION_BIASED,
+    dense_ffn=PLAIN_FFN_BIASED,
 )
-FUSED_FFN = matrices(ffn_up=("n_ff_gate_up", "n_embd"), ffn_down=("n_embd", "n_ff"))
 PHI3 = Architecture(
     name="phi3",
     rope="neox",
@@ -28,15 +40,15 @@ PHI3 = Architecture(
     layer_tensors=LAYER_NORMS + ATTENTION,
     dense_ffn=FUSED_FFN,
 )
-LAYER_NORMS_BIASED = (*norm("attn_norm", bias=True), *norm("ffn_norm", bias=True))
 PHIMOE = Architecture(
     name="phimoe",
     rope="neox",
     scales_queries=True,
-    tensors=top(False, True, TensorSpec("output.bias", ("n_vocab",)), *LONGROPE),
-    layer_tensors=LAYER_NORMS_BIASED + ATTENTION,
+    tensors=top(False, True, OUTPUT_BIAS, *LONGROPE),
+    layer_tensors=LAYER_NORMS_BIASED + ATTENTION_BIASED,
     dense_ffn=(),
     expert_ffn=EXPERTS,
+    n_ff_exp="n_ff",
 )
 
 PHI_FAMILY = (PHI2, PHI3, PHIMOE)

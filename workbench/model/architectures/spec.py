@@ -15,9 +15,21 @@ Sources: llama.cpp src/models/*.cpp (`load_arch_hparams`, `load_arch_tensors`, g
 Left out: recurrent layers, encoders, several inputs.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-__all__ = ["Architecture", "TensorSpec", "Window", "biased", "matrices", "norm", "optional"]
+__all__ = [
+    "Architecture",
+    "Temperature",
+    "TensorSpec",
+    "Variant",
+    "Window",
+    "biased",
+    "matrices",
+    "norm",
+    "optional",
+]
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,8 @@ class Window:
     layers the last one sees everything (dense_first: the first one), unless the file has a list.
     rope: how windowed layers are rotated: "own" (base 10000 or the file's, unscaled), "same" (as
     the others unless the file has a base), or "plain" (the same base, unscaled). chunked: the
-    window is not sliding but a fixed piece of the text
+    window is not sliding but a fixed piece of the text; fixed: the file's size only switches the
+    window off, by being 0; only_if_given: so does a file that has none
     """
 
     size: int = 0
@@ -50,40 +63,81 @@ class Window:
     dense_first: bool = False
     rope: str = "same"
     chunked: bool = False
+    fixed: bool = False
+    only_if_given: bool = False
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Queries that grow with their position p, by 1 + scale · ln(1 + floor((p + offset) / length)).
+
+    scale: 0: the file's; length: in positions, 0: the file's key for it if length_key, else its
+    context before scaling; unrotated: only in layers without rotation
+    """
+
+    scale: float = 0.0
+    length: int = 0
+    length_key: bool = False
+    offset: int = 0
+    unrotated: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs in a model whose config has this number, by which llama.cpp tells sizes apart.
+
+    number: "n_layer" or "n_expert"; changes: fields of the Architecture
+    """
+
+    number: str
+    value: int
+    changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One model family.
 
-    rope: which numbers are a pair, "norm" (neighbours) or "neox" (halves), or "none"
-    rotates_whole_head: whether n_rot must be head_dim, as llama.cpp demands of some
-    no_rope_period: every so many layers one is not rotated; rope_only_windowed: only layers with a
-    window are rotated
-    norm, activation: names of operations in `ops`
+    tensors: of the whole model; layer_tensors: of each layer, without its feed-forward network;
+    dense_ffn, expert_ffn: its tensors without and with experts; expert_ffn () if never with;
+    ignored: tensors that a file may hold for other uses than text
+    variants: what differs at some sizes; defaults: numbers of the config where the file has no key,
+    perhaps computed from n_layer and n_embd
+
+    norm, activation: names of operations in `ops`; norms_by_weight: a norm without weights in the
+    file is none, else it only lacks them
     pre_norm: whether attention reads the normed residual stream
     ffn_norm: the part that norms what the feed-forward network reads; ffn_reads: "residual" (after
     attention was added), "attn_norm" (what attention read) or "layer_input" (normed)
-    norms_by_weight: a norm without weights in the file is none; else it only lacks them
     attn_post_norm, ffn_post_norm: parts that norm what is added to the stream; "": none
+    residual_tap: llama.cpp's name of the stream after attention
+
+    rope: which numbers are a pair, "norm" (neighbours) or "neox" (halves), or "none"
+    rotates_whole_head: whether n_rot must be head_dim, as llama.cpp demands of some
+    no_rope_period: every so many layers one is not rotated; rope_only_windowed: if any layer has a
+    window, the others are not rotated; rope_if_finetuned: a file's flag may turn rotation off
+    rope_alpha: a file's key may stretch the base; yarn_keys: what a file may say about yarn
+    window: layers that see only the latest positions, None: never
+    temperature: queries that grow with their position, None: they do not
     qk_norm: operation for attn_q_norm and attn_k_norm; qk_norm_after_rope; qk_norm_bare: rotated
     layers have it without weights
-    scales_queries: the attention scale multiplies the queries, not the scores
-    attention_scale: 1/sqrt(head_dim) for "head_dim", by the file's key, if it has one, for "file"
-    wide_scale_at: the number of layers of the one size that has 1/sqrt(n_embd/n_head) instead
+    attention_scale: 1/sqrt(head_dim) for "head_dim", 1/sqrt(n_embd/n_head) for "n_embd", or
+    "1/head_dim"; "file": by its key if it has one; "output_scale": by another; "mscale": with
+    yarn's length squared; scales_queries: it multiplies the queries, not the scores
     embedding_scale: a number, or "sqrt" for sqrt(n_embd); the file's counts first
-    residual_scale, logit_scale: where the file has none; divides_logits: by logit_scale
+    divides_logits: logit_scale does
+
+    n_ff_divisor: of the file's n_ff; expert_period: every so many layers the last has experts
+    n_ff_exp: length of an expert: "n_ff", or by the file's key, without which it is n_ff for "file"
+    and a part of it for "n_ff_of_expert"; n_ff_shexp: of the shared one, where the file has no key:
+    "n_ff", "n_ff_exp", none for ""; "n_ff_of_shared": all shared ones, by their number;
+    "n_ff_of_each_shared": by their number and the key
     gating: how router scores become shares: "softmax", "sigmoid" or "softmax_weight" (of those
     chosen); norm_shares: chosen shares are made to sum to 1, unless the file says; weigh_first:
-    shares multiply what experts read; select_by_logits: sigmoid only after the choice
-    expert_activation: where it is another than `activation`
+    shares multiply what experts read; select_by_logits: the choice is by scores, not by shares
     reads_gating: a file's keys for gating, norm_shares and the scale of shares count
-    n_ff_exp: the config's name for the length of experts where the file has no key for it
-    window: layers that see only the latest positions, None: never
-    defaults: numbers of the config where the file has no key
-    tensors: of the whole model; layer_tensors: of each layer, without its feed-forward network
-    dense_ffn, expert_ffn: its tensors without and with experts; expert_ffn () if never with
-    expert_period: every so many layers the last one has experts
+    routes_layer_input: the router reads the layer's input; experts_norm: experts read it too,
+    through this norm; beside_scale: of the sum with a dense network beside the experts
     """
 
     name: str
@@ -91,39 +145,54 @@ class Architecture:
     layer_tensors: tuple[TensorSpec, ...]
     dense_ffn: tuple[TensorSpec, ...]
     expert_ffn: tuple[TensorSpec, ...] = ()
+    ignored: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    defaults: Mapping[str, float | Callable[..., float]] = field(default_factory=dict)
+    norm: str = "rms_norm"
+    norms_by_weight: bool = True
+    activation: str = "swiglu"
+    pre_norm: bool = True
+    ffn_norm: str = "ffn_norm"
+    ffn_reads: str = "residual"
+    attn_post_norm: str = ""
+    ffn_post_norm: str = ""
+    residual_tap: str = "ffn_inp"
     rope: str = "norm"
     rotates_whole_head: bool = False
     no_rope_period: int = 0
     rope_only_windowed: bool = False
-    norm: str = "rms_norm"
-    activation: str = "swiglu"
-    expert_activation: str = ""
-    pre_norm: bool = True
-    ffn_norm: str = "ffn_norm"
-    ffn_reads: str = "residual"
-    norms_by_weight: bool = True
-    attn_post_norm: str = ""
-    ffn_post_norm: str = ""
+    rope_if_finetuned: bool = False
+    rope_alpha: bool = False
+    yarn_keys: tuple[str, ...] = ()
+    window: Window | None = None
+    temperature: Temperature | None = None
     qk_norm: str = "rms_norm"
     qk_norm_after_rope: bool = False
     qk_norm_bare: bool = False
-    scales_queries: bool = False
     attention_scale: str = "head_dim"
-    wide_scale_at: int = 0
+    scales_queries: bool = False
     embedding_scale: float | str = 1.0
-    residual_scale: float = 1.0
-    logit_scale: float = 1.0
     divides_logits: bool = False
+    n_ff_divisor: int = 1
+    expert_period: int = 1
+    n_ff_exp: str = "file"
+    n_ff_shexp: str = ""
     gating: str = "softmax"
-    reads_gating: bool = False
     norm_shares: bool = True
     weigh_first: bool = False
     select_by_logits: bool = False
-    n_ff_exp: str = "n_ff"
-    expert_period: int = 1
-    window: Window | None = None
-    residual_tap: str = "ffn_inp"
-    defaults: dict[str, float] = field(default_factory=dict)
+    reads_gating: bool = False
+    routes_layer_input: bool = False
+    experts_norm: str = ""
+    beside_scale: float = 1.0
+
+    def of_size(self, n_layer: int, n_expert: int) -> "Architecture":
+        """The same with what differs at these sizes."""
+        sizes, changed = {"n_layer": n_layer, "n_expert": n_expert}, self
+        for variant in self.variants:
+            if sizes[variant.number] == variant.value:
+                changed = replace(changed, **variant.changes)
+        return changed
 
     def specs_of_layer(self, n_expert: int) -> tuple[TensorSpec, ...]:
         """All tensors that a layer with `n_expert` experts (0: dense) may have."""

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
+from .products import bytes_between
 from .simd import (
     fetch_add,
     float_of_bits,
@@ -31,6 +32,7 @@ product = njit(nogil=True, error_model="numpy")
 @product
 def _times_halves(load, load_one, weight, stride, rows, n, x, tokens, out, counter, step):
     """out (T, M) = x (T, N) float32 times rows of N numbers of 16 bits."""
+    x_stride = bytes_between(n)
     zero = splat(np.float32(0))
     while True:
         first = fetch_add(counter, step)
@@ -38,7 +40,7 @@ def _times_halves(load, load_one, weight, stride, rows, n, x, tokens, out, count
             break
         for row in range(first, min(first + step, rows)):
             for t in range(tokens):
-                at, source = x + 4 * t * n, weight + row * stride
+                at, source = x + t * x_stride, weight + row * stride
                 a, b, c, d = zero, zero, zero, zero
                 for i in range(0, n // 64 * 64, 64):
                     w, y = source + 2 * i, at + 4 * i

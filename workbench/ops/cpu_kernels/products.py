@@ -40,8 +40,22 @@ from .simd import (
 
 product = njit(nogil=True, error_model="numpy")
 
-CODES, SCALES, LOWS = 0, 256, 320  # places in the scratch memory of a thread
+CODES, SCALES, LOWS, CHUNK_BYTES = 0, 256, 320, 384  # a decoded chunk in scratch memory
+PIECE = 2048  # weights in scratch memory at once
 ZERO = np.float32(0)
+
+
+@product
+def bytes_between(n):
+    """From one token's activations to the next: whole chunks, and 64 bytes as in `tiles`."""
+    return (n + 255) // 256 * 1024 + 64
+
+
+@product
+def _decode_small(decode, block_bytes, source, i, scratch):
+    """Block i of a chunk of eight."""
+    scales, lows = scratch + SCALES + 8 * i, scratch + LOWS + 8 * i
+    decode(source + i * block_bytes, scratch + CODES + 32 * i, scales, lows)
 
 
 @product
@@ -50,12 +64,32 @@ def decode_chunk(decode, block_size, block_bytes, source, count, scratch):
     if block_size == 256:
         decode(source, scratch + CODES, scratch + SCALES, scratch + LOWS)
         return
-    for i in range(min(count, 256) // 32):
-        codes = scratch + CODES + 32 * i
-        decode(source + i * block_bytes, codes, scratch + SCALES + 8 * i, scratch + LOWS + 8 * i)
+    if count >= 256:
+        for i in range(8):  # a number LLVM knows: it unrolls this loop
+            _decode_small(decode, block_bytes, source, i, scratch)
+        return
+    for i in range(count // 32):
+        _decode_small(decode, block_bytes, source, i, scratch)
     for i in range(count // 32 * 2, 16):
         store(scratch + SCALES + 4 * i, ZERO)
         store(scratch + LOWS + 4 * i, ZERO)
+
+
+@product
+def decode_piece(decode, form, source, count, scratch):
+    """Decode the next 2048 weights of a row, or all that are left, and return the chunks they are.
+
+    What is written is read only chunks later: a wide load of bytes that narrower stores have just
+    written would wait until they have left the store buffer.
+    """
+    block_size, block_bytes, _ = form
+    chunks = min(PIECE, count + 255) // 256
+    for i in range(chunks):
+        at = source + i * (256 // block_size * block_bytes)
+        decode_chunk(
+            decode, block_size, block_bytes, at, count - 256 * i, scratch + i * CHUNK_BYTES
+        )
+    return chunks
 
 
 @product
@@ -83,10 +117,10 @@ def float_chunk(has_lows, scratch, x, sums):
 
 @product
 def times_floats(decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
-    """out (T, M) = x (T, N padded to 256) float32 times the rows of a packed weight."""
+    """out (T, M) = x (T, N) float32 times the rows of a packed weight."""
     block_size, block_bytes, has_lows = form
     scratch = stack_memory()
-    padded = (n + 255) // 256 * 256
+    x_stride = bytes_between(n)
     zero = splat(ZERO)
     chunk_bytes = 256 // block_size * block_bytes
     while True:
@@ -96,12 +130,13 @@ def times_floats(decode, form, weight, stride, rows, n, x, tokens, out, counter,
         for row in range(first, min(first + step, rows)):
             for t in range(tokens):
                 sums = (zero, zero, zero, zero)
-                source, at = weight + row * stride, x + 4 * t * padded
-                for start in range(0, n, 256):
-                    decode_chunk(decode, block_size, block_bytes, source, n - start, scratch)
-                    sums = float_chunk(has_lows, scratch, at, sums)
-                    source += chunk_bytes
-                    at += 1024
+                source, at = weight + row * stride, x + t * x_stride
+                for start in range(0, n, PIECE):
+                    chunks = decode_piece(decode, form, source, n - start, scratch)
+                    for i in range(chunks):
+                        sums = float_chunk(has_lows, scratch + i * CHUNK_BYTES, at + 1024 * i, sums)
+                    source += chunks * chunk_bytes
+                    at += 1024 * chunks
                 result = total(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])))
                 store(out + 4 * (t * rows + row), result)
 
@@ -151,9 +186,12 @@ def times_ints(decode, form, weight, stride, rows, n, x, tokens, out, counter, s
             for t in range(tokens):
                 sums = (zero, zero)
                 source, at = weight + row * stride, x + t * chunks * X_BYTES
-                for start in range(0, n, 256):
-                    decode_chunk(decode, block_size, block_bytes, source, n - start, scratch)
-                    sums = int_chunk(has_lows, scratch, at, sums)
-                    source += chunk_bytes
-                    at += X_BYTES
+                for start in range(0, n, PIECE):
+                    chunks = decode_piece(decode, form, source, n - start, scratch)
+                    for i in range(chunks):
+                        sums = int_chunk(
+                            has_lows, scratch + i * CHUNK_BYTES, at + X_BYTES * i, sums
+                        )
+                    source += chunks * chunk_bytes
+                    at += X_BYTES * chunks
                 store(out + 4 * (t * rows + row), total(plus(sums[0], sums[1])))

@@ -128,10 +128,10 @@ def store(typingctx, address, value):
 
 @intrinsic
 def stack_memory(typingctx):
-    """The address of 512 bytes that live as long as the call of the function that asks."""
+    """The address of 3 KiB that live as long as the call of the function that asks."""
 
     def codegen(context, builder, signature, args):
-        memory = cgutils.alloca_once(builder, ir.ArrayType(I8, 512))
+        memory = cgutils.alloca_once(builder, ir.ArrayType(I8, 8 * 384))
         memory.align = 64
         return builder.ptrtoint(memory, I64)
 
@@ -335,6 +335,7 @@ def look_up(typingctx, table, codes):
     """The byte of a table of 16 that each code, 0..15, names."""
 
     def codegen(context, builder, signature, args):
+        """The machine's own look-up, or byte for byte."""
         table, codes = args
         name = "llvm.x86.ssse3.pshuf.b.128" if _has(context, "ssse3") else None
         if context.codegen().magic_tuple()[0].startswith("aarch64"):
@@ -358,6 +359,7 @@ def add_products(typingctx, sums, unsigned, signed):
     """Add to each int32 the four products of the bytes (0..255 by -127..127) at its place."""
 
     def codegen(context, builder, signature, args):
+        """VNNI, or products of 32 bits."""
         sums, unsigned, signed = args
         if _has(context, "avx512vnni"):
             kind = ir.FunctionType(INTS16.llvm, [INTS16.llvm] * 3)  # LLVM 21 and later upgrade it

@@ -1,6 +1,6 @@
 """Products of packed rows with many tokens: a tile of rows becomes float32 once for all of them.
 
-    32 packed rows ──▶ 32 x 2048 float32 in the second-level cache
+    64 packed rows ──▶ 64 x 2048 float32 in the second-level cache
                        4 rows x 4 tokens at a time: 16 sums in registers, 8 loads for 16 products
 
 Same arguments and the same sharing of rows as in `products`; BLAS is not asked, whose threads would
@@ -14,7 +14,7 @@ from numba import njit
 from numba.extending import register_jitable
 
 from .half_products import load_bf16
-from .products import decode_chunk, sixteen_weights
+from .products import bytes_between, decode_chunk, sixteen_weights
 from .simd import (
     fetch_add,
     fused,
@@ -29,8 +29,8 @@ from .simd import (
 
 product = njit(nogil=True, error_model="numpy")
 
-TILE_ROWS, TILE_COLUMNS = 32, 2048
-ROW_BYTES = 4 * TILE_COLUMNS
+TILE_COLUMNS = 2048
+ROW_BYTES = 4 * TILE_COLUMNS + 64  # rows a power of two apart would fight for the same cache lines
 ZERO = np.float32(0)
 
 
@@ -126,11 +126,11 @@ def _times_tile(tile, count, columns, rows, x, x_stride, tokens, out):
 
 @product
 def times_tiles(expand, decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
-    """out (T, M), zeros before, plus x (T, N padded to 256) times the rows; step: TILE_ROWS."""
+    """out (T, M), zeros before, plus x (T, N) times the rows; step: rows of a tile."""
     scratch = stack_memory()
-    memory = np.zeros(TILE_ROWS * TILE_COLUMNS, np.float32)
-    tile = memory.ctypes.data
-    x_stride = (n + 255) // 256 * 1024
+    memory = np.zeros(step * ROW_BYTES + 64, np.uint8)
+    tile = (memory.ctypes.data + 63) // 64 * 64
+    x_stride = bytes_between(n)
     chunk_bytes = 256 // form[0] * form[1]
     while True:
         first = fetch_add(counter, step)
@@ -144,4 +144,4 @@ def times_tiles(expand, decode, form, weight, stride, rows, n, x, tokens, out, c
                 expand(decode, form, source, columns, tile + row * ROW_BYTES, scratch)
             padded = (columns + 255) // 256 * 256
             _times_tile(tile, count, padded, rows, x + 4 * start, x_stride, tokens, out + 4 * first)
-    memory[0] = ZERO  # alive until here
+    memory[0] = 0  # alive until here
