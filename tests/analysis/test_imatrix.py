@@ -1,6 +1,7 @@
 """Importances collected from our forward pass are those of llama.cpp's; their statistics."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,9 @@ import pytest
 
 import workbench as wb
 from tests.conftest import BUILTIN_MODEL, REFERENCE, ROOT, needs_reference
+from tests.model.parity_recipes import RECIPES
+from tests.model.random_model import prompt_of, write_model
+from tests.model.test_more_architectures import GOLDENS
 from workbench.analysis.imatrix import collect_imatrix, imatrix_statistics
 from workbench.quants.imatrix import Imatrix, ImatrixEntry
 
@@ -39,6 +43,25 @@ def test_sums_of_squared_inputs_are_those_of_llama_cpp():
 def test_each_expert_has_the_sums_of_the_tokens_that_went_to_it():
     with wb.load_model(REFERENCE / "logits" / "mixtral.gguf") as model:
         assert_golden("mixtral", collect_imatrix(model, IDS, 64))
+
+
+@pytest.mark.parametrize(
+    "name", ["phi3", "phi2-fused", "gpt-oss", "qwen2moe", "deepseek2-fused", "arctic", "gemma3"]
+)
+def test_every_matrix_of_every_kind_of_layer_is_given_its_tokens(name, tmp_path):
+    golden = GOLDENS[name]
+    path = tmp_path / "model.gguf"
+    write_model(path, RECIPES[name], golden["seed"], golden["shapes"], golden["head_scale"])
+    with wb.load_model(path) as model:
+        model.tokenizer = SimpleNamespace(add_bos=False, bos_id=None)  # the file has none
+        entries = collect_imatrix(model, list(prompt_of(name)[:64]), 64).entries
+        used = {n: 64 * model.config.n_expert_used for n in entries if "_exps." in n}
+        shapes = {name: info.shape for name, info in model.gguf.tensors.items()}
+    matrices = {n for n, shape in shapes.items() if n.startswith("blk.") and len(shape) > 1}
+    assert set(entries) == {n for n in matrices if n.endswith(".weight") and "_norm." not in n}
+    for name, entry in entries.items():
+        assert entry.counts.sum() == used.get(name, 64 * len(entry.counts)), name
+        assert entry.sums.shape[-1] == shapes[name][-1] and (entry.sums > 0).any(), name
 
 
 def test_a_text_is_encoded_and_cut_into_chunks_that_begin_with_bos():

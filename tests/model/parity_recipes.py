@@ -17,6 +17,12 @@ SIGMOID = ROUTED | {"expert_gating_func": 2}
 WIDE = {"attention.key_length": 20, "attention.value_length": 20}  # a head is not n_embd / n_head
 MHA = {"attention.head_count_kv": 4}
 SCALES = {"logit_scale": 1.7, "residual_scale": 0.7, "embedding_scale": 3.0}
+CAPS = {  # and clamps and slopes
+    "final_logit_softcapping": 4.0,
+    "attn_logit_softcapping": 2.0,
+    "attention.clamp_kqv": 0.9,
+    "attention.max_alibi_bias": 6.0,
+}
 YARN = {
     "rope.scaling.type": "yarn",
     "rope.scaling.factor": 4.0,
@@ -47,6 +53,13 @@ NO_BIAS = (
     "*ffn_up.bias",
     "*ffn_down.bias",
 )
+PLM = {
+    "attention.head_count_kv": 4,
+    "attention.kv_lora_rank": 16,
+    "attention.key_length": 20,
+    "attention.value_length": 12,
+    "rope.dimension_count": 8,
+}
 NO_FACTORS = ("rope_f*", "blk.*.rope_f*")
 TIED = ("output.weight",)
 
@@ -228,28 +241,7 @@ RECIPES = {
     "qwen3vlmoe": Recipe("qwen3vlmoe", SIZED | SECTIONS, NO_BIAS),
     "hunyuan_vl": Recipe("hunyuan_vl", SECTIONS | {"rope.scaling.alpha": 3.0}),
     "jais2": Recipe("jais2"),
-    "granite_swa": Recipe(
-        "granite_swa",
-        SCALES
-        | WINDOW
-        | {
-            "attention.sliding_window_pattern": [True, False, True],
-            "attention.rope_pattern": [True, False, True],
-        },
-        NO_BIAS + NO_FACTORS,
-    ),
     "mellum": Recipe("mellum", SIZED | WINDOW | {"block_count": 5}, NO_BIAS),
-    "mimo2": Recipe(
-        "mimo2",
-        SIGMOID
-        | WINDOW
-        | {
-            "attention.sliding_window_pattern": [False, True, True],
-            "rope.freq_base_swa": 300.0,
-            "attention.value_scale": 0.7,
-        },
-        NO_BIAS,
-    ),
     "afmoe": Recipe("afmoe", SIGMOID | WINDOW | {"block_count": 5}, NO_BIAS),
     "minicpm3": Recipe(
         "minicpm3",
@@ -260,24 +252,6 @@ RECIPES = {
             "attention.key_length": 20,
             "attention.value_length": 8,
             "rope.dimension_count": 8,
-        },
-        NO_BIAS,
-    ),
-    "hy_v3": Recipe("hy_v3", SIGMOID | {"expert_shared_feed_forward_length": 20}, NO_BIAS),
-    "cohere2moe": Recipe(
-        "cohere2moe",
-        SIGMOID
-        | WINDOW
-        | {"block_count": 5, "logit_scale": 0.3, "expert_shared_feed_forward_length": 20},
-        NO_BIAS,
-    ),
-    "grovemoe": Recipe(
-        "grovemoe",
-        SIZED
-        | {
-            "expert_chunk_feed_forward_length": 20,
-            "expert_group_scale": 0.3,
-            "experts_per_group": 2,
         },
         NO_BIAS,
     ),
@@ -298,4 +272,14 @@ RECIPES = {
     ),
     "glm4moe-nextn": Recipe("glm4moe", SIGMOID | {"block_count": 4}, n_nextn=1),
     "deepseek3-nextn": Recipe("deepseek2", MLA | SIGMOID | MLA | {"block_count": 4}, n_nextn=1),
+    "qwen2-stray-keys": Recipe("qwen2", WINDOW | SCALES | CAPS | {"attention.scale": 0.4}),
+    "cohere2-stray-keys": Recipe(
+        "cohere2",
+        CAPS
+        | WINDOW
+        | SCALES
+        | {"block_count": 5, "rope.freq_base_swa": 300.0, "attention.scale": 0.4},
+        NO_BIAS,
+    ),
+    "plm": Recipe("plm", PLM),
 }

@@ -30,7 +30,7 @@ N_VOCAB = 64
 N_PROMPT = 100
 LAYER_NORM = frozenset(  # architectures whose epsilon has the other key
     "bloom codeshell cohere2 command-r dbrx falcon gpt2 gptneox jais mpt nemotron olmo orion phi2 "
-    "stablelm starcoder starcoder2 jais2 cohere2moe".split()
+    "stablelm starcoder starcoder2 jais2".split()
 )
 # Spread of a random matrix times the root of its row length, by the part of the name it ends in.
 GAINS = {"attn_q": 1.7, "attn_k": 1.7, "ffn_gate_inp": 3.0, "attn_q_b": 2.5, "attn_k_b": 1.5}

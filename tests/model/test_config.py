@@ -76,6 +76,116 @@ def test_rope_scaling_is_read_by_new_and_old_keys():
     assert (yarn.scaling, yarn.n_ctx_orig) == ("yarn", 16)
 
 
+def of(architecture, **changes):
+    """The numbers of tiny's metadata as another architecture's."""
+    keys = metadata(**changes) | {"llama.attention.layer_norm_epsilon": 1e-6}
+    renamed = {key.replace("llama.", f"{architecture}.", 1): value for key, value in keys.items()}
+    return ModelConfig.from_metadata(renamed | {"general.architecture": architecture})
+
+
+def test_windows_alternate_with_layers_that_see_all():
+    numbers = of("gemma2", block_count=5)
+    assert [numbers.of_layer(i).n_swa for i in range(5)] == [4096, 0, 4096, 0, 4096]
+    given = of("gemma2", attention__sliding_window=9).of_layer(0).n_swa
+    assert (given, numbers.kv_slots(0)[2]) == (9, 4096)
+
+
+def test_a_list_says_which_layers_have_a_window():
+    pattern = np.array([False, True])
+    numbers = of("gemma2", attention__sliding_window_pattern=pattern)
+    assert [numbers.of_layer(i).n_swa for i in range(2)] == [0, 4096]
+    with pytest.raises(
+        GGUFError, match=r"sliding_window_pattern: .* an entry for each of 2 layers"
+    ):
+        of("gemma2", attention__sliding_window_pattern=pattern[:1])
+
+
+def test_layers_with_a_window_may_have_another_base():
+    numbers = of("gemma3", block_count=6, attention__sliding_window=9, rope__freq_base=1e6)
+    assert numbers.of_layer(0).rope.base == 10000 and numbers.of_layer(5).rope.base == 1e6
+
+
+def test_some_layers_are_not_rotated():
+    numbers = of("smollm3", block_count=5)
+    assert [numbers.of_layer(i).rope is None for i in range(5)] == [0, 0, 0, 1, 0]
+    assert of("granite", rope__scaling__finetuned=False).rope is None
+
+
+def test_a_size_may_differ_from_its_family():
+    narrow, wide = of("gemma2", attention__key_length=4), of("gemma2", block_count=46)
+    assert (narrow.attention_scale, wide.attention_scale) == (1 / 2, 1 / 8**0.5)
+    wide = of("gemma2", block_count=46, attention__key_length=4)
+    assert wide.attention_scale == 1 / 8**0.5  # n_embd / n_head, not the head's length
+    assert [of("baichuan", block_count=n).max_alibi_bias for n in (32, 40)] == [0, 8]
+    assert of("exaone4", block_count=64).of_layer(0).n_swa == 4096
+
+
+def test_scales_come_from_the_file_then_from_the_architecture():
+    assert of("gemma").embedding_scale == 32**0.5
+    assert of("granite", logit_scale=4.0).logit_scale == 0.25
+    assert of("granite", attention__scale=0.3).attention_scale == 0.3
+    assert of("command-r", logit_scale=4.0).logit_scale == 4
+    assert of("minicpm").residual_scale == pytest.approx(1.4 / 2**0.5)
+    assert of("gemma2", attn_logit_softcapping=7.0).attn_logit_softcapping == 7
+
+
+def test_leading_layers_may_be_dense_and_shared_experts_are_counted():
+    experts = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 10}
+    numbers = of("deepseek", leading_dense_block_count=1, expert_shared_count=3, **experts)
+    assert [numbers.of_layer(i).n_expert for i in range(2)] == [0, 4]
+    assert (numbers.n_ff_exp, numbers.n_ff_shexp) == (10, 30)
+    assert of("qwen2moe", **experts).n_ff_shexp == 48
+    assert of("qwen3moe", expert_count=4, expert_used_count=2).n_ff_exp == 24
+
+
+def test_experts_are_gated_as_the_file_says():
+    experts = {"expert_count": 4, "expert_used_count": 2, "expert_shared_count": 1}
+    assert of("dots1", expert_gating_func=2, **experts).expert_gating == "sigmoid"
+    scaled = of("dots1", expert_weights_norm=True, expert_weights_scale=2.5, **experts)
+    assert (scaled.normalizes_shares, scaled.expert_weights_scale) == (True, 2.5)
+    with pytest.raises(UnsupportedError, match="no code for this way to choose experts"):
+        of("dots1", expert_gating_func=9, **experts)
+
+
+LATENT = {
+    "attention__head_count_kv": 1,
+    "attention__q_lora_rank": 6,
+    "attention__kv_lora_rank": 10,
+    "attention__key_length": 14,
+    "attention__value_length": 10,
+    "attention__key_length_mla": 12,
+    "attention__value_length_mla": 7,
+    "rope__dimension_count": 4,
+}
+
+
+def test_latent_attention_keeps_one_vector_for_all_heads():
+    numbers = of("deepseek2", **LATENT)
+    assert numbers.kv_slots(0) == ((1, 14), (1, 10), 0)
+    assert (numbers.head_dim_nope, numbers.n_kv_a, numbers.n_embd_heads) == (8, 14, 28)
+    assert numbers.attention_scale == 1 / 12**0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention__kv_lora_rank": 9}, "key_length: .* kv_lora_rank 9 \\+ n_rot 4"),
+        ({"attention__value_length": 9}, "value_length: .* expected kv_lora_rank 10"),
+        ({"rope__dimension_count": 12}, "dimension_count: .* less than a head's 12 numbers"),
+    ],
+)
+def test_latent_sizes_at_odds_are_refused(change, message):
+    with pytest.raises(GGUFError, match=message):
+        of("deepseek2", **LATENT | change)
+
+
+def test_experts_where_there_can_be_none_and_none_where_there_must_be_are_refused():
+    with pytest.raises(UnsupportedError, match="'qwen3' has no code for experts"):
+        of("qwen3", expert_count=4, expert_used_count=2)
+    with pytest.raises(GGUFError, match="'qwen3moe' has nothing else"):
+        of("qwen3moe")
+
+
 @pytest.mark.parametrize("key", [key for key in METADATA if key != "llama.attention.head_count_kv"])
 def test_a_missing_key_is_named(key):
     keys = {name: value for name, value in METADATA.items() if name != key}

@@ -13,6 +13,7 @@ from workbench.model.architectures import ARCHITECTURES
 
 GOLDEN = ROOT / "tests" / "data" / "parity.npz"  # made by tests/data/make_parity.py
 EXACT = 1e-4  # float32 sums in another order
+DEEP = 1e-3  # more than 20 layers: llama.cpp's own batch and token by token differ by 1.3e-4
 TABULATED = 2e-2  # llama.cpp's CPU GELU is a table of float16 numbers
 
 
@@ -30,10 +31,10 @@ def load_goldens():
 POSITIONS, GOLDENS = load_goldens()
 
 
-def tolerance(architecture):
-    entry = ARCHITECTURES[architecture]
-    activations = {entry.activation}
-    return TABULATED if activations & {"gelu", "geglu"} else EXACT
+def tolerance(recipe):
+    if ARCHITECTURES[recipe.architecture].activation in ("gelu", "geglu"):
+        return TABULATED
+    return DEEP if recipe.numbers.get("block_count", 0) > 20 else EXACT
 
 
 def test_every_architecture_has_a_golden_and_every_golden_a_recipe():
@@ -51,7 +52,7 @@ def test_logits_and_greedy_tokens_are_those_of_llama_cpp(name, tmp_path):
         n_ctx = len(prompt) + len(golden["greedy"])
         cache = model.new_cache(n_ctx, "f32", "f32")
         logits = wb.to_numpy(model.forward(prompt, cache))
-        bar = tolerance(recipe.architecture)
+        bar = tolerance(recipe)
         np.testing.assert_allclose(logits[POSITIONS], golden["logits"], rtol=0, atol=bar)
         row, greedy = logits[-1], []
         while True:

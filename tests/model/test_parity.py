@@ -11,17 +11,13 @@ from tests.model.tiny import f32_cache
 from workbench.model import load_model
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-# Two float32 sums in different order; measured: at most 1.9e-5 in all files below.
+# Two float32 sums in different order; measured: at most 2.9e-5 in all files below.
 TOLERANCE = 5e-5
-NAMES = [
-    *("llama-mha", "llama-gqa", "llama-tied", "llama-rope-freqs", "llama-rope-linear"),
-    *("llama-rope-yarn", "llama-256", "mixtral", "qwen2"),
-    *(f"llama-gqa-{type}" for type in ("F16", "BF16", "Q4_0", "Q8_0")),
-]
-LATER_TYPES = [
-    *(f"llama-256-{type}" for type in ("Q2_K", "Q4_K_M", "Q6_K", "IQ4_XS", "TQ2_0")),
-    *("llama-gqa-IQ4_NL", "mixtral-MXFP4_MOE"),
-]
+# llama.cpp's CPU GELU is a table of float16 numbers: where an input rounds to the neighbour, the
+# last bit of 11 moves the logits. Measured: at most 2.4e-3, where an exact GELU is off by 8e-3.
+GELU_TOLERANCE = 5e-3
+GELU_NAMES = ("gemma2", "gemma3", "gpt2", "starcoder2")
+NAMES = sorted(path.stem for path in (REFERENCE / "logits").glob("*.gguf")) or ["none"]
 
 
 def continue_greedily(model, cache, logits, n_tokens):
@@ -47,17 +43,18 @@ def test_carried_goldens_agree_with_llama_cpp(name, form):
 
 
 @needs_reference
-@pytest.mark.parametrize("name", NAMES + LATER_TYPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_position_and_step_agrees_with_llama_cpp(name):
     golden = np.load(REFERENCE / "logits" / f"{name}.npz")
     suffix = "_dequant" if "logits_dequant" in golden else ""
+    tolerance = GELU_TOLERANCE if name in GELU_NAMES else TOLERANCE
     model = load_model(REFERENCE / "logits" / f"{name}.gguf")
     cache = f32_cache(model)
     logits = model.forward(golden["tokens"], cache)
-    np.testing.assert_allclose(logits, golden["logits" + suffix], 0, TOLERANCE)
+    np.testing.assert_allclose(logits, golden["logits" + suffix], 0, tolerance)
     ids, rows = continue_greedily(model, cache, logits[-1], 24)
     np.testing.assert_array_equal(ids, golden["greedy_tokens" + suffix])
-    np.testing.assert_allclose(rows, golden["greedy_logits" + suffix], 0, TOLERANCE)
+    np.testing.assert_allclose(rows, golden["greedy_logits" + suffix], 0, tolerance)
 
 
 @needs_reference

@@ -49,3 +49,14 @@ def test_yarn_keeps_fast_pairs_divides_slow_ones_and_lengthens_all():
 def test_attention_factor_multiplies_the_length():
     rotations = rope_rotations(RopeConfig(attn_factor=1.5), 8, np.array([7]))
     np.testing.assert_allclose(np.abs(rotations), 1.5, rtol=1e-6)
+
+
+def test_yarn_with_damping_takes_its_lengthening_back():
+    yarn = RopeConfig(scaling="yarn", factor=4.0, n_ctx_orig=4096, damping=1.0, attn_factor=1.1)
+    np.testing.assert_allclose(np.abs(rope_rotations(yarn, 8, np.array([3]))), 1.1, rtol=1e-6)
+
+
+def test_latent_attention_grows_by_its_own_factor():
+    assert RopeConfig(scaling="none", factor=4.0, log_mul=1.0).latent_growth == 1
+    yarn = RopeConfig(scaling="yarn", factor=4.0, damping=1.0, log_mul=0.5)
+    assert yarn.latent_growth == 1 + 0.05 * np.log(4)

@@ -51,8 +51,9 @@ def test_gelu_is_a_table_over_float16():
     halves = x.astype(np.float16).astype(np.float64)
     inner = math.sqrt(2 / math.pi) * halves * (1 + 0.044715 * halves**2)
     exact = 0.5 * halves * (1 + np.tanh(inner))
-    one_ulp = np.spacing(abs(exact).astype(np.float16)).astype(np.float64)  # float32 tanh, then f16
-    assert (abs(cpu.gelu(x) - exact) <= one_ulp).all()
+    rounded = np.spacing(abs(exact).astype(np.float16)).astype(np.float64)  # the last float16 bit
+    cancelled = 1e-7 * abs(halves)  # 1 + tanh near -1, in float32
+    assert (abs(cpu.gelu(x) - exact) <= rounded + cancelled).all()
     np.testing.assert_array_equal(cpu.gelu(x).astype(np.float16).astype(np.float32), cpu.gelu(x))
 
 
@@ -69,4 +70,4 @@ def test_xielu_is_a_parabola_above_zero_and_an_exponential_below():
     curve, slope = math.log1p(math.exp(alpha_p)), beta + math.log1p(math.exp(alpha_n))
     above, below = curve * 4 + beta * 2, (math.expm1(-2) + 2) * slope - beta * 2
     out = cpu.xielu(column(2, -2, 0), alpha_n, alpha_p, beta, eps)
-    np.testing.assert_allclose(out, [[above, below, 0]], 1e-5, 1e-6)
+    np.testing.assert_allclose(out, [[above, below, 0]], 1e-5, 2e-6)

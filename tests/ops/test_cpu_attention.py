@@ -71,7 +71,7 @@ def test_attention_is_its_definition(name, t, s, position, tile, monkeypatch):
 
 
 def test_scores_are_raw_and_shares_hide_the_future():
-    q, k, v = inputs(4, 9)
+    q, k, _ = inputs(4, 9)
     raw = np.einsum("thd,shd->hts", q, np.repeat(k, 3, axis=1))
     scores = attention_scores(q, k)
     np.testing.assert_allclose(scores, raw, 0, SAME)

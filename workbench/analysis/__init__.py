@@ -65,7 +65,7 @@ from .quant_model import (
     model_errors,
     weight_types,
 )
-from .residual_stream import ResidualNorms, residual_norms
+from .residual_stream import ResidualNorms, residual_norms, stream_names, stream_taps
 from .speed import dequantize_speed
 from .tokenizer_compare import (
     ComparedToken,
@@ -181,6 +181,8 @@ __all__ = [
     "scale_spread",
     "script_of",
     "size_by",
+    "stream_names",
+    "stream_taps",
     "tensor_table",
     "tokenizer_speed",
     "treemap",

@@ -30,7 +30,8 @@ class HeadAblation:
 
     layers: (n,) those looked at. token_id: the model's best next token. kl: (n, H) nats, from the
     whole model's distribution to that without the head. logprob_change: (n, H), of the best token,
-    nats. n_changed: how many heads change which token is best.
+    nats. n_changed: how many heads change which token is best. Heads that a layer has fewer than
+    others are NaN.
     """
 
     layers: np.ndarray
@@ -42,13 +43,10 @@ class HeadAblation:
     def to_frame(self) -> pd.DataFrame:
         """One row a head, the most important first."""
         layers, heads = np.indices(self.kl.shape)
-        columns = {
-            "layer": self.layers[layers.ravel()],
-            "head": heads.ravel(),
-            "kl": self.kl.ravel(),
-        }
-        frame = pd.DataFrame(columns | {"logprob_change": self.logprob_change.ravel()})
-        return frame.sort_values("kl", ascending=False, kind="stable").reset_index(drop=True)
+        columns = {"layer": self.layers[layers.ravel()], "head": heads.ravel()}
+        columns |= {"kl": self.kl.ravel(), "logprob_change": self.logprob_change.ravel()}
+        frame = pd.DataFrame(columns).dropna().sort_values("kl", ascending=False, kind="stable")
+        return frame.reset_index(drop=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,18 +103,16 @@ def ablate_each_head(
     layers = np.arange(config.n_layer) if layers is None else np.asarray(layers, int)
     whole = logits_without(model, token_ids)
     best = int(whole.argmax())
-    without = np.array(
-        [
-            [logits_without(model, token_ids, layer, head, to) for head in range(config.n_head)]
-            for layer in layers
-        ]
-    )  # (n, H, V)
-    rows = without.reshape(-1, whole.size)
-    kl = kl_by_position(np.broadcast_to(whole, rows.shape), rows)
-    change = (log_softmax(rows) - log_softmax(whole[None]))[:, best]
-    shape = without.shape[:2]
-    n_changed = int((rows.argmax(axis=1) != best).sum())
-    return HeadAblation(layers, best, kl.reshape(shape), change.reshape(shape), n_changed)
+    n_heads = [config.of_layer(int(layer)).n_head for layer in layers]
+    kl, change = np.full((2, len(layers), max(n_heads)), np.nan)
+    n_changed = 0
+    for row, layer in enumerate(layers):
+        for head in range(n_heads[row]):
+            without = logits_without(model, token_ids, int(layer), head, to)
+            kl[row, head] = kl_by_position(whole[None], without[None])[0]
+            change[row, head] = log_softmax(without)[best] - log_softmax(whole)[best]
+            n_changed += int(without.argmax() != best)
+    return HeadAblation(layers, best, kl, change, n_changed)
 
 
 def logits_without(

@@ -21,7 +21,7 @@ from ..errors import ParameterError
 from ..model import Model, to_numpy
 from ..model.transformer import unembed
 from .next_token import display_piece
-from .residual_stream import count_layers, layer_parts, stream_before
+from .residual_stream import BEHIND_HEADS, count_layers, layer_parts, stream_before
 
 __all__ = ["LogitAttribution", "logit_attribution"]
 
@@ -35,7 +35,8 @@ class LogitAttribution:
     token_id, piece: the token. against: the other's piece, or None. position: where it follows.
     embedding: what the stream has from the start. heads: (L, H). attention_rest: (L,), of
     attention but of no head (a bias). ffn: (L,). constant: biases of the output norm and head.
-    logit: as the model itself gives it.
+    logit: as the model itself gives it, before its soft cap if it has one. Heads that a layer has
+    fewer than others are NaN.
     """
 
     token_id: int
@@ -52,7 +53,7 @@ class LogitAttribution:
     @property
     def attention(self) -> np.ndarray:
         """(L,): all heads of a layer and the rest."""
-        return self.heads.sum(axis=1) + self.attention_rest
+        return np.nansum(self.heads, axis=1) + self.attention_rest
 
     @property
     def total(self) -> float:
@@ -62,7 +63,7 @@ class LogitAttribution:
     @property
     def best_head(self) -> tuple[int, int]:
         """Layer and head that add most to the logit."""
-        layer, head = np.unravel_index(int(self.heads.argmax()), self.heads.shape)
+        layer, head = np.unravel_index(int(np.nanargmax(self.heads)), self.heads.shape)
         return int(layer), int(head)
 
     def to_frame(self) -> pd.DataFrame:
@@ -75,7 +76,7 @@ class LogitAttribution:
             rows.append(("ffn", layer, -1, self.ffn[layer]))
         frame = pd.DataFrame(rows, columns=["part", "layer", "head", "logits"])
         order = frame["logits"].abs().sort_values(ascending=False, kind="stable").index
-        return frame.loc[order].reset_index(drop=True)
+        return frame.loc[order].dropna().reset_index(drop=True)
 
 
 def logit_attribution(
@@ -87,7 +88,7 @@ def logit_attribution(
 ) -> LogitAttribution:
     """Take one logit apart by layer and head.
 
-    activations: a trace of "inp_embd", "kqv_out-*", "attn_out-*", "ffn_inp-*", "l_out-*".
+    activations: a trace of `stream_taps(model, heads=True)`.
     token_id: whose logit, by default the most probable next token; against: a second token, whose
     logit is subtracted. position: row of the trace.
     Returns: LogitAttribution. Raises: ParameterError for missing activations or a wrong id.
@@ -101,7 +102,7 @@ def logit_attribution(
         )
     at = int(position) % len(last)
     stream = last[at : at + 1].astype(np.float32)  # (1, E)
-    logits = to_numpy(unembed(network, network.ops.asarray(stream)))[0].astype(np.float64)
+    logits = _uncapped(network, to_numpy(unembed(network, network.ops.asarray(stream)))[0])
     token_id = int(logits.argmax()) if token_id is None else _checked_id(token_id, len(logits))
     ids = [token_id] if against is None else [token_id, _checked_id(against, len(logits))]
     direction, constant = _direction(network, stream[0].astype(np.float64), ids)
@@ -112,7 +113,7 @@ def logit_attribution(
         heads.append(_head_shares(network, activations, layer, at, attn, direction))
         attention.append(float(attn @ direction))
         ffn.append(float(net @ direction))
-    heads = np.array(heads)
+    heads = _side_by_side(heads)
     return LogitAttribution(
         token_id=token_id,
         piece=display_piece(model.tokenizer, token_id),
@@ -120,7 +121,7 @@ def logit_attribution(
         position=at,
         embedding=float(stream_before(activations, 0)[at].astype(np.float64) @ direction),
         heads=heads,
-        attention_rest=np.array(attention) - heads.sum(axis=1),
+        attention_rest=np.array(attention) - np.nansum(heads, axis=1),
         ffn=np.array(ffn),
         constant=constant,
         logit=float(logits[ids[0]] - (0 if against is None else logits[ids[1]])),
@@ -140,7 +141,22 @@ def _direction(network: Any, stream: np.ndarray, ids: list[int]) -> tuple[np.nda
     constant = 0.0 if norm.bias is None else float(to_numpy(norm.bias) @ row)
     if head.bias is not None:
         constant += float(signs @ to_numpy(head.bias)[ids])
-    return g - g.mean() if centred else g, constant  # (part - mean) · g = part · (g - mean)
+    g = g - g.mean() if centred else g  # (part - mean) · g = part · (g - mean)
+    return g * network.config.logit_scale, constant * network.config.logit_scale
+
+
+def _uncapped(network: Any, logits: np.ndarray) -> np.ndarray:
+    """(V,) float64 logits as they were before the model's soft cap."""
+    cap, logits = network.config.final_logit_softcapping, logits.astype(np.float64)
+    return cap * np.arctanh(np.clip(logits / cap, -1 + 1e-9, 1 - 1e-9)) if cap else logits
+
+
+def _side_by_side(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of different lengths as one array, NaN at their ends."""
+    whole = np.full((len(rows), max(map(len, rows))), np.nan)
+    for row, values in zip(whole, rows, strict=True):
+        row[: len(values)] = values
+    return whole
 
 
 def _head_shares(
@@ -160,9 +176,10 @@ def _head_shares(
     if not np.allclose(attention, out, rtol=1e-3, atol=1e-4 * np.abs(out).max()):
         clear = np.abs(out) > TINY * np.abs(out).max()
         factor = np.divide(attention, out, out=np.zeros_like(out), where=clear)
-    z = np.asarray(activations[f"kqv_out-{layer}"][at], np.float64)
+    name = next(f"{stem}-{layer}" for stem in BEHIND_HEADS if f"{stem}-{layer}" in activations)
+    z = np.asarray(activations[name][at], np.float64)
     shares = ((direction * factor) @ matrix) * z  # (H * Dv,)
-    return shares.reshape(network.config.n_head, -1).sum(axis=1)
+    return shares.reshape(network.config.of_layer(layer).n_head, -1).sum(axis=1)
 
 
 def _checked_id(token_id: Any, n_vocab: int) -> int:

@@ -3,36 +3,32 @@
     text ─► chunks of n_ctx tokens, each with an empty cache, the first token replaced by BOS
          ─► inputs of each matrix, squared, summed over tokens, column by column
 
-    attn_norm ─► attn_q attn_k attn_v     ffn_norm   ─► ffn_gate ffn_up (ffn_gate_inp)
-    kqv_out   ─► attn_output              ffn_swiglu ─► ffn_down        result_norm ─► output
+The forward pass gets operations that multiply as ever and look at what they are given: so each
+matrix of each architecture has its true input, experts the tokens that went to them.
 
 Source: llama.cpp tools/imatrix/imatrix.cpp (`collect_imatrix`, `compute_imatrix`,
 `compute_statistics`, `compute_cossim`, `show_statistics`).
 Left out: joining several matrices, and perplexity on the way (`analysis.perplexity`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
-from ..model import ActivationTrace, Model
+from ..model import Model
+from ..model.transformer import forward
+from ..model.weights import FUSED
+from ..ops import PackedTensor
 from ..quants.imatrix import Imatrix, ImatrixEntry
 from .file_map import role_of
 
 __all__ = ["ImatrixStatistics", "TensorStatistics", "collect_imatrix", "imatrix_statistics"]
 
 INACTIVE = 1e-5  # a column whose mean square is not above it counts as not active
-_READERS = {  # tap -> the matrices of its layer that it is the input of
-    "attn_norm": ("attn_q", "attn_k", "attn_v"),
-    "kqv_out": ("attn_output",),
-    "ffn_norm": ("ffn_gate", "ffn_up", "ffn_gate_inp"),
-    "ffn_swiglu": ("ffn_down",),
-}
-_MOE_TAPS = ("attn_norm", "kqv_out", "ffn_norm", "ffn_moe_topk")
 
 
 def collect_imatrix(
@@ -58,10 +54,11 @@ def collect_imatrix(
     ids = model.tokenizer.encode(text) if isinstance(text, str) else list(text)
     chunks = _chunks(model, ids, n_ctx)
     sums = _SquareSums(model, output)
+    network = replace(model.network, ops=sums)
     cache = model.new_cache(n_ctx, "f32", "f32")
     for done, chunk in enumerate(chunks, 1):
         cache.truncate(0)
-        model.forward(chunk, cache, trace=sums, last_only=not output)
+        forward(network, chunk, cache, last_only=not output)
         if progress:
             progress(done, len(chunks))
     return Imatrix(sums.entries(), (dataset,) if dataset else (), len(chunks), n_ctx)
@@ -85,53 +82,24 @@ def _chunks(model: Model, ids: list[int], n_ctx: int) -> list[list[int]]:
     return chunks
 
 
-class _SquareSums(ActivationTrace):
-    """A trace that keeps, of each activation, only the sums of its squares over tokens."""
+class _SquareSums:
+    """The operations of a model, whose products also add up the squares of what they multiply."""
 
     def __init__(self, model: Model, output: bool):
-        taps = _MOE_TAPS if model.config.n_expert else tuple(_READERS)
-        names = [*(f"{tap}-*" for tap in taps), *(["result_norm"] if output else [])]
-        super().__init__(names, max_bytes=None)  # it keeps sums only
-        self._model = model
+        self._ops = model.network.ops
+        self._matrices = _matrices_by_address(model, output)
         self._sums: dict[str, np.ndarray] = {}  # tensor name -> (n_mat, n) float64
         self._counts: dict[str, np.ndarray] = {}  # tensor name -> (n_mat,)
-        self._ffn_norm: np.ndarray | None = None
 
-    def visit(self, name: str, layer: int | None, x: Any, ops: Any) -> Any:
-        """Adds the squares of an activation that is wanted; hands it on unchanged."""
-        if self.wants(name, layer):
-            self._see(name, layer, np.asarray(ops.to_numpy(x)).reshape(len(x), -1))
-        return x
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
 
-    def _see(self, name: str, layer: int | None, x: np.ndarray) -> None:
-        """x: (T, n). The squares go to the tensors that read it, or to the experts chosen."""
-        if name == "ffn_moe_topk":
-            self._add_experts(layer, x)
-            return
-        if name == "ffn_norm":
-            self._ffn_norm = x
-        readers = [f"blk.{layer}.{role}" for role in _READERS.get(name, ())] or ["output"]
-        readers = [f"{reader}.weight" for reader in readers]
-        readers = [reader for reader in readers if reader in self._model.gguf.tensors]
-        squares = _squares(x)
-        for reader in readers:
-            self._add(reader, 0, 1, squares, len(x))
-
-    def _add_experts(self, layer: int, ids: np.ndarray) -> None:
-        """ids: (T, n_used), the experts of each token; their hidden activations are made anew."""
-        network, x = self._model.network, self._ffn_norm
-        weights, ops = network.weights.blk[layer], network.ops
-        activation = getattr(ops, network.architecture.activation)
-        n_expert = network.config.n_expert
-        for expert in np.unique(ids):
-            rows = x[np.nonzero(ids == expert)[0]]  # (rows, E)
-            gate = ops.linear(ops.asarray(rows), weights.ffn_gate_exps.weight[expert])
-            up = ops.linear(ops.asarray(rows), weights.ffn_up_exps.weight[expert])
-            hidden = ops.to_numpy(activation(gate, up))  # (rows, F)
-            seen = _squares(rows)
-            for role, squares in (("gate", seen), ("up", seen), ("down", _squares(hidden))):
-                name = f"blk.{layer}.ffn_{role}_exps.weight"
-                self._add(name, int(expert), n_expert, squares, len(rows))
+    def linear(self, x: Any, weight: Any, bias: Any = None) -> Any:
+        """As the operation it stands for."""
+        known = self._matrices.get(_address(weight))
+        if known is not None:
+            self._add(*known, _squares(np.asarray(self._ops.to_numpy(x))), len(x))
+        return self._ops.linear(x, weight, bias)
 
     def _add(self, name: str, mat: int, n_mat: int, squares: np.ndarray, n_rows: int) -> None:
         if name not in self._sums:
@@ -146,6 +114,43 @@ class _SquareSums(ActivationTrace):
             name: ImatrixEntry(self._sums[name].astype(np.float32), self._counts[name])
             for name in sorted(self._sums)
         }
+
+
+def _matrices_by_address(model: Model, output: bool) -> dict[int, tuple[str, int, int]]:
+    """Where each matrix begins in memory -> its tensor, its number there, how many there are.
+
+    Of several that the file has as one, such as attn_qkv, only the first begins where that does.
+    """
+    weights, tensors = model.network.weights, model.gguf.tensors
+    parts = [(f"blk.{layer}.", vars(parts)) for layer, parts in enumerate(weights.blk)]
+    if output and "output.weight" in tensors:
+        parts.append(("", {"output": weights.output}))
+    found = {}
+    for prefix, by_name in parts:
+        for part, (weight, _) in by_name.items():
+            name = _tensor_of(prefix, part, weight, tensors)
+            if name is None:
+                continue
+            many = len(weight.shape) == 3
+            n_mat = weight.shape[0] if many else 1
+            for mat in range(n_mat):
+                found[_address(weight[mat] if many else weight)] = (name, mat, n_mat)
+    return found
+
+
+def _tensor_of(prefix: str, part: str, weight: Any, tensors: Mapping[str, Any]) -> str | None:
+    """The file's tensor that begins where a part's matrix does."""
+    if not isinstance(weight, PackedTensor):
+        return None
+    name = f"{prefix}{part}.weight"
+    if name in tensors and tuple(tensors[name].shape) == tuple(weight.shape):
+        return name
+    wholes = (f"{prefix}{whole}.weight" for whole, pieces in FUSED.items() if pieces[0][0] == part)
+    return next((whole for whole in wholes if whole in tensors), None)
+
+
+def _address(weight: PackedTensor) -> int:
+    return weight.raw.__array_interface__["data"][0]
 
 
 def _squares(x: np.ndarray) -> np.ndarray:

@@ -68,8 +68,8 @@ def logit_lens(
 ) -> LogitLens:
     """Send the stream after each layer through the model's own output norm and head.
 
-    model: whose stream it is. activations: a trace of "inp_embd" and "l_out-*". token_ids: (T,)
-    what was read. Returns: LogitLens. Raises: ParameterError if activations are missing.
+    model: whose stream it is. activations: a trace of `stream_taps(model)`. token_ids: (T,) what
+    was read. Returns: LogitLens. Raises: ParameterError if activations are missing.
     """
     n_layer, ops = count_layers(activations), model.network.ops
     final = _log_probs(model, ops, stream_before(activations, n_layer))  # (T, V)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..model import ActivationTrace, Model, to_numpy
 from .divergence import kl_by_position
-from .residual_stream import count_layers
+from .residual_stream import stream_names
 
 __all__ = ["PatchMap", "PatchScan", "patch_by_layer", "patch_by_position"]
 
@@ -72,7 +72,7 @@ def patch_by_layer(
 ) -> PatchScan:
     """Find which layer's damage matters: patch the whole stream after each stage in turn.
 
-    model: the damaged one. clean: a trace of the clean model's "inp_embd" and "l_out-*" on the same
+    model: the damaged one. clean: a trace of the clean model's stream (`stream_taps`) on the same
     tokens; base_logits: (T, n_vocab), its logits. Returns: PatchScan. Raises: ParameterError.
     """
     names, stages = _stages(clean)
@@ -107,12 +107,8 @@ def patch_by_position(
 
 def _stages(clean: Mapping[str, np.ndarray]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Taps of the stream before layer 0 and after each, and what the results call them."""
-    n_layer = count_layers(clean)
-    layers = range(n_layer)
-    return (
-        ("inp_embd", *(f"l_out-{layer}" for layer in layers)),
-        ("embedding", *(f"layer {layer}" for layer in layers)),
-    )
+    names = tuple(stream_names(clean))
+    return names, ("embedding", *(f"layer {layer}" for layer in range(len(names) - 1)))
 
 
 def _mean_kl(

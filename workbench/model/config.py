@@ -217,8 +217,9 @@ def _with_layers(whole: ModelConfig, read: Reader, architecture: Architecture) -
     heads = read.counts("n_head")
     kv_heads = read.counts("n_head_kv", heads)
     n_ff = tuple(n // architecture.n_ff_divisor for n in read.counts("n_ff", (0,), least=0))
-    n_dense = read.count("n_layer_dense_lead", 0, least=0)
-    period = read.count("expert_period", architecture.expert_period)
+    reads = architecture.reads
+    n_dense = read.count("n_layer_dense_lead", 0, least=0) if "n_layer_dense_lead" in reads else 0
+    period = read.count("expert_period", 1) if "expert_period" in reads else 1
     activations = activation_numbers(read, architecture)
     layers = []
     for layer in range(whole.n_layer):

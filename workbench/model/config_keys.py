@@ -37,6 +37,9 @@ TRANSLATIONS = (
     Translation("n_head_kv", "attention.head_count_kv", "num_key_value_heads"),
     Translation("head_dim", "attention.key_length", "head_dim"),
     Translation("head_dim_v", "attention.value_length", "v_head_dim"),
+    Translation("head_dim (window)", "attention.key_length_swa", "swa_head_dim"),
+    Translation("head_dim_v (window)", "attention.value_length_swa", "swa_v_head_dim"),
+    Translation("n_rot (window)", "rope.dimension_count_swa", "swa_rotary_dim"),
     Translation("n_rot", "rope.dimension_count", "rotary_dim"),
     Translation("n_vocab", "vocab_size", "vocab_size"),
     Translation("norm_eps", "attention.layer_norm_rms_epsilon", "rms_norm_eps"),
@@ -67,7 +70,6 @@ TRANSLATIONS = (
     Translation("max_alibi_bias", "attention.max_alibi_bias", "alibi_bias_max"),
     Translation("clamp_kqv", "attention.clamp_kqv", "clip_qkv"),
     Translation("parallel_residual", "use_parallel_residual", "use_parallel_residual"),
-    Translation("no_rope_period", "no_rope_layer_interval", "no_rope_layer_interval"),
     Translation("rope.base", "rope.freq_base", "rope_theta"),
     Translation("rope.base (window)", "rope.freq_base_swa", "rope_local_base_freq"),
     Translation("rope.scaling", "rope.scaling.type", "rope_scaling.rope_type"),
@@ -79,6 +81,7 @@ TRANSLATIONS = (
         "rope_scaling.original_max_position_embeddings",
     ),
     Translation("rope.attn_factor", "rope.scaling.attn_factor", "rope_scaling.attention_factor"),
+    Translation("rope.yarn_attn_factor", "rope.scaling.yarn_attn_factor", "rope_scaling.mscale"),
     Translation("rope.log_mul", "rope.scaling.yarn_log_multiplier", "rope_scaling.mscale_all_dim"),
     Translation("rope.beta_fast", "rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast"),
     Translation("rope.beta_slow", "rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow"),
@@ -130,12 +133,12 @@ class Reader:
         """The value of a key; an array of equal numbers (one a layer) counts as that number."""
         value = self._given(ours, default)
         if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.size:
-            if (value != value[0]).any():
+            if (value != value.flat[0]).any():
                 raise UnsupportedError(
                     f"{self.key(ours)}: {ours} differs from layer to layer, which has no code; "
                     f"expected one number, got {value.tolist()!r:.80}"
                 )
-            return value[0].item()
+            return value.flat[0].item()
         return value
 
     def _given(self, ours: str, default: Any) -> Any:

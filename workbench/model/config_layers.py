@@ -4,6 +4,7 @@ Source: llama.cpp src/llama-model.cpp (`load_swa_pattern`, `get_rope_freq_base`)
 src/llama-hparams.cpp (`set_swa_pattern`), src/llama-context.cpp (yarn).
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from .rope import SCALING_TYPES, RopeConfig
 __all__ = ["layer_ropes", "layer_windows", "rope_of"]
 
 DEFAULT_BASE = 10000.0
+MOST_STRETCH = 1e12  # of the base; float32 powers of it stay finite
 
 
 def layer_windows(read: Reader, architecture: Architecture, n_layer: int) -> tuple[int, ...]:
@@ -49,7 +51,7 @@ def layer_ropes(
     """How each layer's positions become angles, None where they do not."""
     if rope is None or (architecture.rope_if_finetuned and not read.flag("rope.finetuned", True)):
         return [None] * len(windows)
-    period = read.count("no_rope_period", architecture.no_rope_period, least=0)
+    period = architecture.no_rope_period
     ropes: list[RopeConfig | None] = []
     for layer, window in enumerate(windows):
         unrotated = period and (layer + 1) % period == 0
@@ -65,11 +67,15 @@ def layer_ropes(
 def _window_rope(read: Reader, rope: RopeConfig, window: Window) -> RopeConfig:
     """How positions become angles in layers with a window."""
     default = DEFAULT_BASE if window.rope == "own" else rope.base
+    if window.rope == "same":
+        return rope
     if window.rope == "plain":
         return RopeConfig(base=rope.base, n_ctx_orig=rope.n_ctx_orig)
     base = read.number("rope.base (window)", default)
-    if window.rope == "same":
-        return replace(rope, base=base)
+    if window.rope == "file":  # llama.cpp forgets there that "none" means unscaled
+        return replace(
+            rope, base=base, scaling="linear" if rope.scaling == "none" else rope.scaling
+        )
     return RopeConfig(base=base, n_ctx_orig=rope.n_ctx_orig, attn_factor=rope.attn_factor)
 
 
@@ -90,15 +96,30 @@ def rope_of(
         read.fail("rope.base", "a number above 1 for yarn", base)
     alpha = read.number("rope.alpha", 0.0, zero_is_sound=True) if architecture.rope_alpha else 0
     if alpha:
-        base *= alpha ** (head_dim / (head_dim - 2))
+        base *= _stretch(read, alpha, head_dim)
     return RopeConfig(
         base=base,
         scaling=scaling,
         factor=factor or 1.0,  # llama.cpp takes 0 as "not scaled"
         n_ctx_orig=read.count("rope.n_ctx_orig", n_ctx_train, least=0) or n_ctx_train,
-        attn_factor=read.number("rope.attn_factor", 1.0),
+        attn_factor=read.number("rope.attn_factor", 1.0) * _yarn_attn_factor(read, architecture),
         **_yarn_numbers(read, architecture),
     )
+
+
+def _stretch(read: Reader, alpha: float, head_dim: int) -> float:
+    """What `rope.scaling.alpha` multiplies the base by."""
+    power = head_dim / max(head_dim - 2, 1)
+    if abs(math.log(alpha) * power) > math.log(MOST_STRETCH):
+        read.fail("rope.alpha", f"a number that stretches less than {MOST_STRETCH:.0e}-fold", alpha)
+    return alpha**power
+
+
+def _yarn_attn_factor(read: Reader, architecture: Architecture) -> float:
+    """One more factor that a file may have; yarn itself overrules it."""
+    if "yarn_attn_factor" not in architecture.yarn_keys or read.text("rope.scaling", "") == "yarn":
+        return 1.0
+    return read.number("rope.yarn_attn_factor", 1.0)
 
 
 def _yarn_numbers(read: Reader, architecture: Architecture) -> dict[str, float]:

@@ -43,9 +43,21 @@ def sizes_of(read: Reader, architecture: Architecture, n_vocab: int) -> dict[str
         "n_vocab": n_vocab,
         "n_ctx_train": read.count("n_ctx_train"),
     }
+    if architecture.window is not None:
+        _refuse_other_sizes_in_windows(read, sizes)
     if any(spec.name == "attn_kv_a_mqa.weight" for spec in architecture.layer_tensors):
         sizes |= _latent_sizes(read, head_dim, head_dim_v, n_rot)
     return sizes
+
+
+def _refuse_other_sizes_in_windows(read: Reader, sizes: Mapping[str, int]) -> None:
+    for ours in ("head_dim", "head_dim_v", "n_rot"):
+        in_windows = read.count(f"{ours} (window)", sizes[ours])
+        if in_windows != sizes[ours]:
+            raise UnsupportedError(
+                f"{read.key(f'{ours} (window)')}: no code for another {ours} in layers with a "
+                f"window; expected {sizes[ours]} as in the others, got {in_windows}"
+            )
 
 
 def _latent_sizes(read: Reader, head_dim: int, head_dim_v: int, n_rot: int) -> dict[str, int]:
@@ -126,22 +138,21 @@ def _expert_lengths(
 
 def _gating(read: Reader, architecture: Architecture) -> dict[str, Any]:
     """How router scores become shares."""
-    numbers = {
-        "expert_gating": architecture.gating,
-        "normalizes_shares": architecture.norm_shares,
-    }
-    if not architecture.reads_gating:
-        return numbers
-    gating = read.count("expert_gating", 0, least=0)
+    gating = read.count("expert_gating", 0, least=0) if "expert_gating" in architecture.reads else 0
     if gating and gating not in GATINGS:
         raise UnsupportedError(
             f"{read.key('expert_gating')}: no code for this way to choose experts; expected "
             f"one of {GATINGS}, got {gating}"
         )
+    norm_shares, scale = architecture.norm_shares, 1.0
+    if "normalizes_shares" in architecture.reads:
+        norm_shares = read.flag("normalizes_shares", norm_shares)
+    if "expert_weights_scale" in architecture.reads:
+        scale = read.number("expert_weights_scale", scale, zero_is_sound=True) or 1.0
     return {
         "expert_gating": GATINGS.get(gating, architecture.gating),
-        "normalizes_shares": read.flag("normalizes_shares", architecture.norm_shares),
-        "expert_weights_scale": read.number("expert_weights_scale", 1.0, True) or 1.0,
+        "normalizes_shares": norm_shares,
+        "expert_weights_scale": scale,
     }
 
 
@@ -154,38 +165,44 @@ def scales(
         default = architecture.defaults.get(ours, default)
         if callable(default):
             default = default(n_layer=read.n_layer, n_embd=sizes["n_embd"])
+        if ours not in architecture.reads:
+            return default
         return read.number(ours, default, zero_is_sound=True)
 
-    embedding = architecture.embedding_scale
     logit_scale = number("logit_scale") or 1.0
-    return {
-        "attention_scale": _attention_scale(architecture, sizes, rope, number),
-        "embedding_scale": sizes["n_embd"] ** 0.5
-        if embedding == "sqrt"
-        else number("embedding_scale", embedding) or 1.0,
+    numbers = {
+        "attention_scale": _attention_scale(read, architecture, sizes, rope),
+        "embedding_scale": number("embedding_scale") or 1.0,
         "residual_scale": number("residual_scale") or 1.0,
         "logit_scale": 1 / logit_scale if architecture.divides_logits else logit_scale,
         "attn_logit_softcapping": number("attn_logit_softcapping"),
         "final_logit_softcapping": number("final_logit_softcapping"),
         "max_alibi_bias": number("max_alibi_bias"),
         "clamp_kqv": number("clamp_kqv"),
-        "parallel_residual": read.flag("parallel_residual", True),
         **_temperature(read, architecture, rope),
     }
+    if architecture.embedding_scale == "sqrt":
+        numbers["embedding_scale"] = sizes["n_embd"] ** 0.5
+    if "parallel_residual" in architecture.reads:
+        numbers["parallel_residual"] = read.flag("parallel_residual", True)
+    return numbers
 
 
-def _attention_scale(architecture: Architecture, sizes: Mapping[str, int], rope, number) -> float:
+def _attention_scale(
+    read: Reader, architecture: Architecture, sizes: Mapping[str, int], rope: RopeConfig | None
+) -> float:
     """What scores are multiplied by."""
     plain = 1 / sizes["head_dim"] ** 0.5
     kind = architecture.attention_scale
     if kind == "file":
-        return number("attention_scale") or plain
+        return read.number("attention_scale", 0.0, zero_is_sound=True) or plain
     if kind == "output_scale":
-        return number("attention_output_scale")
+        default = architecture.defaults["attention_output_scale"]
+        return read.number("attention_output_scale", default, zero_is_sound=True)
     if kind == "mscale":
         return rope.latent_growth**2 / sizes["head_dim_mla"] ** 0.5
     if kind == "n_embd":
-        return 1 / (sizes["n_embd"] // sizes["n_head"]) ** 0.5
+        return 1 / max(sizes["n_embd"] // sizes["n_head"], 1) ** 0.5
     return 1 / sizes["head_dim"] if kind == "1/head_dim" else plain
 
 

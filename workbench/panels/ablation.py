@@ -67,10 +67,10 @@ class AblationPanel:
         lines[0] += " (mean)" if self.to.value == "mean" else ""
         if self.change is not None:
             change = self.change
-            lines.append(f"KL {change.kl:.4f} nats, best {change.best_before} -> "
+            lines.append(f"KL {change.kl:.3f} nats, best {change.best_before} -> "
                          f"{change.best_after}")  # fmt: skip
             table = zip(change.pieces, change.probs_before, change.probs_after, strict=True)
-            lines.append(", ".join(f"{p} {a:.3f} -> {b:.3f}" for p, a, b in list(table)[:3]))
+            lines.append(", ".join(f"{p} {a:.2f} -> {b:.2f}" for p, a, b in list(table)[:3]))
         if self.error is not None:
             lines.append(f"error: {self.error}")
         return "\n".join(lines)

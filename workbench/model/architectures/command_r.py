@@ -16,6 +16,7 @@ COMMAND_R = Architecture(
     norm="layer_norm",
     qk_norm="layer_norm",
     ffn_reads="attn_norm",
+    reads=("logit_scale",),
     tensors=(*EMBEDDING, *norm("output_norm")),
     layer_tensors=norm("attn_norm") + ATTENTION + PER_HEAD_QK_NORMS,
     dense_ffn=GATED_FFN,
@@ -32,5 +33,5 @@ PLAMO = replace(COHERE2, name="plamo", norm="rms_norm", rope="neox", tensors=top
 COMMAND_R_FAMILY = (
     COMMAND_R,
     COHERE2,
-    replace(PLAMO, rope_only_windowed=False, window=None),
+    replace(PLAMO, rope_only_windowed=False, window=None, reads=()),
 )

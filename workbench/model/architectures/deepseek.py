@@ -13,6 +13,7 @@ from .parts import (
     FACTORS,
     FUSED_EXPERTS,
     GATED_FFN,
+    GATING,
     HEAD_QK_NORMS,
     LAYER_NORMS,
     PLAIN_FFN,
@@ -45,13 +46,14 @@ DEEPSEEK = Architecture(
     layer_tensors=LAYER_NORMS + ATTENTION,
     dense_ffn=GATED_FFN,
     expert_ffn=EXPERTS + SHARED_EXPERT,
-    reads_gating=True,
+    reads=("expert_weights_scale", "n_layer_dense_lead"),
     norm_shares=False,
     n_ff_shexp="n_ff_of_shared",
 )
 DOTS1 = replace(
     DEEPSEEK,
     name="dots1",
+    reads=GATING,
     rope="neox",
     tensors=top(False),
     layer_tensors=LAYER_NORMS + ATTENTION + HEAD_QK_NORMS,
@@ -60,6 +62,7 @@ DOTS1 = replace(
 DEEPSEEK2 = replace(
     DEEPSEEK,
     name="deepseek2",
+    reads=GATING,
     attention_scale="mscale",
     yarn_keys=("latent_log_mul",),
     temperature=Temperature(length_key=True),
@@ -82,7 +85,7 @@ AFMOE = replace(
     ),
     expert_ffn=EXPERTS + EXPERT_BIAS + optional(*SHARED_EXPERT),
     gating="sigmoid",
-    window=Window(period=4),
+    window=Window(period=4, rope="file"),
 )
 BAILING_MOE2 = replace(
     DOTS1, name="bailingmoe2", residual_tap="sa_out", n_ff_shexp="n_ff_of_each_shared"
@@ -90,8 +93,8 @@ BAILING_MOE2 = replace(
 MINICPM3 = Architecture(
     name="minicpm3",
     rope="neox",
-    embedding_scale=12.0,
     defaults={
+        "embedding_scale": 12.0,
         "residual_scale": lambda n_layer, n_embd: 1.4 / n_layer**0.5,
         "logit_scale": lambda n_layer, n_embd: 256 / n_embd,
     },
@@ -112,7 +115,13 @@ DEEPSEEK_FAMILY = (
     DOTS1,
     AFMOE,
     DEEPSEEK2,
-    replace(DEEPSEEK, name="bailingmoe", tensors=top(False), dense_ffn=()),
+    replace(
+        DEEPSEEK,
+        name="bailingmoe",
+        tensors=top(False),
+        dense_ffn=(),
+        reads=("normalizes_shares", "expert_weights_scale"),
+    ),
     BAILING_MOE2,
     MINICPM3,
     PLM,

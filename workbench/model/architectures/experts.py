@@ -42,10 +42,11 @@ GPT_OSS = Architecture(
     expert_ffn=biased(*EXPERTS, required=True),
     gating="softmax_weight",
     norm_shares=False,
-    window=Window(period=2),
+    window=Window(period=2, rope="file"),
 )
 LLAMA4 = Architecture(
     name="llama4",
+    reads=("expert_period",),
     tensors=top(True, False, *FACTORS),
     layer_tensors=LAYER_NORMS + ATTENTION,
     dense_ffn=GATED_FFN,
@@ -59,11 +60,12 @@ LLAMA4 = Architecture(
     select_by_logits=True,
     weigh_first=True,
     n_ff_shexp="n_ff_exp",
-    window=Window(size=8192, period=4, chunked=True, fixed=True),
+    window=Window(size=8192, period=4, chunked=True, fixed=True, rope="file"),
     variants=(Variant("n_expert", 128, {"qk_norm_bare": False}),),
 )
 DBRX = Architecture(
     name="dbrx",
+    reads=("clamp_kqv",),
     rope="neox",
     norm="layer_norm",
     ffn_norm="attn_output_norm",
@@ -81,7 +83,8 @@ GROK = Architecture(
     scales_queries=True,
     attn_post_norm="attn_output_norm",
     ffn_post_norm="layer_output_norm",
-    yarn_keys=("beta_fast", "beta_slow"),
+    yarn_keys=("beta_fast", "beta_slow", "yarn_attn_factor"),
+    reads=("logit_scale", "embedding_scale", "attn_logit_softcapping", "final_logit_softcapping"),
     tensors=top(),
     layer_tensors=(
         *LAYER_NORMS,
@@ -128,9 +131,11 @@ SMALLTHINKER = Architecture(
     layer_tensors=LAYER_NORMS + ATTENTION,
     dense_ffn=(),
     expert_ffn=EXPERTS,
-    reads_gating=True,
+    reads=("expert_gating",),
     routes_layer_input=True,
-    window=Window(size=4096, period=4, dense_first=True, fixed=True, only_if_given=True),
+    window=Window(
+        size=4096, period=4, dense_first=True, fixed=True, only_if_given=True, rope="file"
+    ),
 )
 
 EXPERTS_FAMILY = (GPT_OSS, LLAMA4, DBRX, GROK, ARCTIC, SMALLTHINKER)

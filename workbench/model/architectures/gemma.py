@@ -27,7 +27,8 @@ GEMMA2 = replace(
     layer_tensors=LAYER_NORMS + ATTENTION + SANDWICH_NORMS,
     attn_post_norm="post_attention_norm",
     ffn_post_norm="post_ffw_norm",
-    window=Window(size=4096, period=2),
+    window=Window(size=4096, period=2, rope="file"),
+    reads=("attn_logit_softcapping", "final_logit_softcapping"),
     defaults={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     variants=(Variant("n_layer", 46, {"attention_scale": "n_embd"}),),
 )
@@ -37,6 +38,7 @@ GEMMA3 = replace(
     tensors=top(),
     layer_tensors=GEMMA2.layer_tensors + HEAD_QK_NORMS,
     window=Window(period=6, rope="own"),
+    reads=("final_logit_softcapping",),
     defaults={},
     variants=(Variant("n_layer", 62, {"attention_scale": "n_embd"}),),
     ignored=("dense_2.weight", "dense_3.weight"),

@@ -72,6 +72,7 @@ BLOOM = replace(
 MPT = replace(
     GPT2,
     name="mpt",
+    reads=("clamp_kqv", "max_alibi_bias"),
     tensors=(
         *top(True, False, *optional(POSITIONS)),
         *optional(TensorSpec("output_norm.bias", ("n_embd",))),
@@ -87,6 +88,7 @@ MPT = replace(
 JAIS = replace(
     GPT2,
     name="jais",
+    reads=("max_alibi_bias",),
     activation="swiglu",
     attention_scale="1/head_dim",
     tensors=top(False, True),
@@ -98,7 +100,13 @@ GPT_FAMILY = (
     replace(GPT2, name="starcoder"),
     STARCODER2,
     replace(STARCODER2, name="codeshell"),
-    replace(STARCODER2, name="gptneox", tensors=top(False, True), ffn_reads="layer_input"),
+    replace(
+        STARCODER2,
+        name="gptneox",
+        tensors=top(False, True),
+        ffn_reads="layer_input",
+        reads=("parallel_residual",),
+    ),
     replace(STARCODER2, name="nemotron", tensors=top(False, True), activation="relu_squared"),
     replace(STARCODER2, name="jais2", activation="relu_squared"),
     FALCON,

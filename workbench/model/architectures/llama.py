@@ -52,6 +52,7 @@ GRANITE = replace(
     rotates_whole_head=False,
     divides_logits=True,
     attention_scale="file",
+    reads=("logit_scale", "residual_scale", "embedding_scale"),
     rope_if_finetuned=True,
 )
 MINICPM = replace(
@@ -59,6 +60,7 @@ MINICPM = replace(
     name="minicpm",
     rotates_whole_head=False,
     divides_logits=True,
+    reads=GRANITE.reads,
     defaults={
         "embedding_scale": 12.0,
         "residual_scale": lambda n_layer, n_embd: 1.4 / n_layer**0.5,
@@ -175,6 +177,7 @@ LLAMA_FAMILY = (
     replace(
         ERNIE,
         name="ernie4_5-moe",
+        reads=("n_layer_dense_lead", "expert_period"),
         expert_ffn=EXPERTS + EXPERT_BIAS + optional(*SHARED_EXPERT),
         n_ff_exp="file",
     ),

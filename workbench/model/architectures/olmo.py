@@ -9,6 +9,7 @@ from .parts import (
     EXPERT_BIAS,
     EXPERTS,
     GATED_FFN,
+    GATING,
     HEAD_QK_NORMS,
     LAYER_NORMS,
     OUTPUT,
@@ -27,6 +28,7 @@ OLMO = Architecture(
     name="olmo",
     norm="layer_norm",
     norms_by_weight=False,
+    reads=("clamp_kqv",),
     tensors=EMBEDDING + OUTPUT,
     layer_tensors=ATTENTION,
     dense_ffn=GATED_FFN,
@@ -49,7 +51,7 @@ MINIMAX_M2 = Architecture(
     dense_ffn=(),
     expert_ffn=EXPERTS + EXPERT_BIAS,
     n_ff_exp="n_ff",
-    reads_gating=True,
+    reads=("expert_gating",),
 )
 OLMO2 = Architecture(
     name="olmo2",
@@ -85,7 +87,7 @@ EXAONE_MOE = Architecture(
     layer_tensors=LAYER_NORMS + ATTENTION + HEAD_QK_NORMS,
     dense_ffn=GATED_FFN,
     expert_ffn=EXPERTS + EXPERT_BIAS + SHARED_EXPERT,
-    reads_gating=True,
+    reads=GATING,
     norm_shares=False,
     n_ff_shexp="n_ff_exp",
     window=Window(size=128, period=4),

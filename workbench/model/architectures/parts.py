@@ -16,6 +16,7 @@ __all__ = [
     "FUSED_EXPERTS",
     "GATED_FFN",
     "GATED_FFN_BIASED",
+    "GATING",
     "HEAD",
     "HEAD_QK_NORMS",
     "LAYER_NORMS",
@@ -80,6 +81,9 @@ SHARED_EXPERT = matrices(
     ffn_up_shexp=("n_ff_shexp", "n_embd"),
     ffn_down_shexp=("n_embd", "n_ff_shexp"),
 )
+
+
+GATING = ("expert_gating", "normalizes_shares", "expert_weights_scale", "n_layer_dense_lead")
 
 
 def top(tied: bool = True, bias: bool = False, *more: TensorSpec) -> tuple[TensorSpec, ...]:

@@ -52,10 +52,10 @@ class Window:
 
     size: positions, where the file does not say; 0: all, unless it does. period: of every so many
     layers the last one sees everything (dense_first: the first one), unless the file has a list.
-    rope: how windowed layers are rotated: "own" (base 10000 or the file's, unscaled), "same" (as
-    the others unless the file has a base), or "plain" (the same base, unscaled). chunked: the
-    window is not sliding but a fixed piece of the text; fixed: the file's size only switches the
-    window off, by being 0; only_if_given: so does a file that has none
+    rope: how windowed layers are rotated: as the others for "same", "file" (unless the file has a
+    base for them) or "plain" (but unscaled); "own": by base 10000 or the file's, unscaled.
+    chunked: the window is not sliding but a fixed piece of the text; fixed: the file's size only
+    switches the window off, by being 0; only_if_given: so does a file that has none
     """
 
     size: int = 0
@@ -101,8 +101,9 @@ class Architecture:
     tensors: of the whole model; layer_tensors: of each layer, without its feed-forward network;
     dense_ffn, expert_ffn: its tensors without and with experts; expert_ffn () if never with;
     ignored: tensors that a file may hold for other uses than text
-    variants: what differs at some sizes; defaults: numbers of the config where the file has no key,
-    perhaps computed from n_layer and n_embd
+    variants: what differs at some sizes
+    reads: numbers of the config that a file may set, of those that not all have; defaults: these
+    where it has no key, perhaps computed from n_layer and n_embd
 
     norm, activation: names of operations in `ops`; norms_by_weight: a norm without weights in the
     file is none, else it only lacks them
@@ -124,10 +125,10 @@ class Architecture:
     attention_scale: 1/sqrt(head_dim) for "head_dim", 1/sqrt(n_embd/n_head) for "n_embd", or
     "1/head_dim"; "file": by its key if it has one; "output_scale": by another; "mscale": with
     yarn's length squared; scales_queries: it multiplies the queries, not the scores
-    embedding_scale: a number, or "sqrt" for sqrt(n_embd); the file's counts first
+    embedding_scale: "sqrt" for sqrt(n_embd), else the file's or a default
     divides_logits: logit_scale does
 
-    n_ff_divisor: of the file's n_ff; expert_period: every so many layers the last has experts
+    n_ff_divisor: of the file's n_ff
     n_ff_exp: length of an expert: "n_ff", or by the file's key, without which it is n_ff for "file"
     and a part of it for "n_ff_of_expert"; n_ff_shexp: of the shared one, where the file has no key:
     "n_ff", "n_ff_exp", none for ""; "n_ff_of_shared": all shared ones, by their number;
@@ -135,7 +136,6 @@ class Architecture:
     gating: how router scores become shares: "softmax", "sigmoid" or "softmax_weight" (of those
     chosen); norm_shares: chosen shares are made to sum to 1, unless the file says; weigh_first:
     shares multiply what experts read; select_by_logits: the choice is by scores, not by shares
-    reads_gating: a file's keys for gating, norm_shares and the scale of shares count
     routes_layer_input: the router reads the layer's input; experts_norm: experts read it too,
     through this norm; beside_scale: of the sum with a dense network beside the experts
     """
@@ -147,6 +147,7 @@ class Architecture:
     expert_ffn: tuple[TensorSpec, ...] = ()
     ignored: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
+    reads: tuple[str, ...] = ()
     defaults: Mapping[str, float | Callable[..., float]] = field(default_factory=dict)
     norm: str = "rms_norm"
     norms_by_weight: bool = True
@@ -171,17 +172,15 @@ class Architecture:
     qk_norm_bare: bool = False
     attention_scale: str = "head_dim"
     scales_queries: bool = False
-    embedding_scale: float | str = 1.0
+    embedding_scale: str = ""
     divides_logits: bool = False
     n_ff_divisor: int = 1
-    expert_period: int = 1
     n_ff_exp: str = "file"
     n_ff_shexp: str = ""
     gating: str = "softmax"
     norm_shares: bool = True
     weigh_first: bool = False
     select_by_logits: bool = False
-    reads_gating: bool = False
     routes_layer_input: bool = False
     experts_norm: str = ""
     beside_scale: float = 1.0

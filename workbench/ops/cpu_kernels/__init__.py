@@ -5,7 +5,8 @@
     products          codes with activations, by rows; half_products: F16 and BF16
     float_products    one entry a type: float32 activations (the exact mode)
     int_products      one entry a type: int8 activations (the fast mode), made by `activations`
-    expansions        one entry a type: rows as float32
+    tile_products     one entry a type: many tokens; `tiles` does the work
+    entry             compiles them and keeps the machine code
 
 `ops.packed_linear` chooses among them and imports them at first use: numba is slow to import.
 """

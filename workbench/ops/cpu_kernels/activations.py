@@ -12,6 +12,7 @@ Sources: ggml-cpu/arch/x86/quants.c, `quantize_row_q8_0` and `quantize_row_q8_1`
 import numpy as np
 from numba import float32, int8, int32, njit
 
+from .entry import entry
 from .simd import bits_of_float, float_of_bits
 
 Q8_0, Q8_1, Q8_K = 0, 1, 2
@@ -92,7 +93,7 @@ def _round_block(x, codes, scales, sums, largest, keep_sign):
         sums[i] = exact * float32(total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def round_to_records(kind, x, codes, base, scales, sums):
     """x (T, C, 256) float32 -> the fields of (T, C) records."""
     for t in range(x.shape[0]):
@@ -105,7 +106,7 @@ def round_to_records(kind, x, codes, base, scales, sums):
                 base[t, c, i] = int32(-128) * total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def round_floats(kind, x, out):
     """x (T, C, 256) float32 -> out of the same shape: codes times scales."""
     codes = np.empty(CHUNK, np.int8)

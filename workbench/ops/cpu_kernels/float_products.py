@@ -1,12 +1,9 @@
 """Products of packed rows with float32 activations: one compiled entry a type.
 
-The arguments are those of `products.times_floats` after its first two. numba keeps the
-machine code on disk and looks only at the time of this file: touch it when those it imports change.
+The arguments are those of `products.times_floats` after its first two.
 
 Source: our own.
 """
-
-from numba import njit
 
 from .decode import (
     decode_iq4_nl,
@@ -23,6 +20,7 @@ from .decode import (
     decode_q6_k,
     decode_q8_0,
 )
+from .entry import entry
 from .forms import (
     IQ4_NL,
     IQ4_XS,
@@ -40,8 +38,6 @@ from .forms import (
 )
 from .half_products import times_bf16, times_f16
 from .products import times_floats
-
-entry = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @entry

@@ -1,12 +1,9 @@
 """Products of packed rows with int8 activations: one compiled entry a type.
 
-The arguments are those of `products.times_ints` after its first two. numba keeps the
-machine code on disk and looks only at the time of this file: touch it when those it imports change.
+The arguments are those of `products.times_ints` after its first two.
 
 Source: our own.
 """
-
-from numba import njit
 
 from .decode import (
     decode_iq4_nl,
@@ -23,6 +20,7 @@ from .decode import (
     decode_q6_k,
     decode_q8_0,
 )
+from .entry import entry
 from .forms import (
     IQ4_NL,
     IQ4_XS,
@@ -39,8 +37,6 @@ from .forms import (
     Q8_0,
 )
 from .products import times_ints
-
-entry = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @entry

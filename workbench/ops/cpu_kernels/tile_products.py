@@ -1,12 +1,9 @@
 """Products of packed rows with many tokens: one compiled entry a type.
 
-The arguments are those of `tiles.times_tiles` after its first three. numba keeps the
-machine code on disk and looks only at the time of this file: touch it when those it imports change.
+The arguments are those of `tiles.times_tiles` after its first three.
 
 Source: our own.
 """
-
-from numba import njit
 
 from .decode import (
     decode_iq4_nl,
@@ -23,6 +20,7 @@ from .decode import (
     decode_q6_k,
     decode_q8_0,
 )
+from .entry import entry
 from .forms import (
     HALF,
     IQ4_NL,
@@ -41,8 +39,6 @@ from .forms import (
 )
 from .simd import load_bf16_16, load_f16_16
 from .tiles import expand_bf16, expand_blocks, expand_f16, times_tiles
-
-entry = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @entry
