@@ -2,6 +2,8 @@
 
 Run: python -m tests.data.make_parity [RECIPE ...]   (needs llama-cpp-python; made with 0.3.36,
 which is llama.cpp commit 0c1e570). Recipes that are named are made anew, the others kept.
+With --taps RECIPE it prints instead how far each of our activations is from llama.cpp's node of
+that name: where the two part, the first large number tells.
 
     numbers of a recipe ─► llama_model_init_from_user ─► every tensor it could have, with its shape
     those kept, random  ─► a GGUF file ─► llama_decode ─► logits, greedy tokens
@@ -229,7 +231,29 @@ def save(goldens: dict[str, dict]) -> None:
     )
 
 
+def print_tap_differences(name: str) -> None:
+    """Our activations beside the nodes of llama.cpp's graph, in the order of the graph."""
+    golden, nodes = load()[name], {}
+    with tempfile.TemporaryDirectory() as folder:
+        path, seed = Path(folder) / "model.gguf", golden["seed"]
+        write_model(path, RECIPES[name], seed, golden["shapes"], golden["head_scale"])
+        oracle = Oracle(path, nodes)
+        oracle.decode(prompt_of(name), 0)
+        oracle.close()
+        trace = wb.ActivationTrace(["*"])
+        with wb.load_model(path) as model:
+            model.forward(prompt_of(name), model.new_cache(N_CTX, "f32", "f32"), trace=trace)
+    for tap in trace.names:
+        ours, found = trace[tap], nodes.get(tap, ())
+        alike = [node.reshape(ours.shape) for node in found if node.size == ours.size]
+        error = min((np.abs(node - ours).max() for node in alike), default=None)
+        print(f"{tap:28} {'no node of this size' if error is None else f'{error:.1e}'}")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--taps"]:
+        print_tap_differences(sys.argv[2])
+        sys.exit()
     goldens = load()
     for name in sys.argv[1:] or [name for name in RECIPES if name not in goldens]:
         golden = made(name)

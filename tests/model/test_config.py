@@ -172,6 +172,7 @@ def test_latent_attention_keeps_one_vector_for_all_heads():
         ({"attention__kv_lora_rank": 9}, "key_length: .* kv_lora_rank 9 \\+ n_rot 4"),
         ({"attention__value_length": 9}, "value_length: .* expected kv_lora_rank 10"),
         ({"rope__dimension_count": 12}, "dimension_count: .* less than a head's 12 numbers"),
+        ({"attention__head_count_kv": 2}, "head_count_kv: .* expected 1 in this form"),
     ],
 )
 def test_latent_sizes_at_odds_are_refused(change, message):

@@ -14,7 +14,7 @@ import numpy as np
 from .latent_part import latent_queries_keys_values, values_of_latent
 from .weights import Part
 
-__all__ = ["alibi_slopes", "attend", "has_head_norm"]
+__all__ = ["alibi_slopes", "attend", "has_head_norm", "query_temperatures"]
 
 
 def attend(call: Any, layer: int, weights: Any, x: Any) -> Any:
@@ -46,7 +46,7 @@ def _placed_queries_keys_values(
     else:
         q, k, v = latent_queries_keys_values(call, layer, weights, x)
     if config.temperature_scale:
-        q = q * _temperatures(call, config)
+        q = q * query_temperatures(network.ops, config, call.positions)
     q = call.tap("Qcur", layer, q)
     k = call.tap("Kcur", layer, k)
     v = call.tap("Vcur", layer, v)
@@ -68,14 +68,14 @@ def _rules(call: Any, layer: int, weights: Any) -> Any:
     )
 
 
-def _temperatures(call: Any, config: Any) -> Any:
-    """(T, 1, 1): what queries are multiplied by at their positions.
+def query_temperatures(ops: Any, config: Any, positions: np.ndarray) -> Any:
+    """What queries at positions (T,) are multiplied by in a layer: (T, 1, 1) float32.
 
     Source: llama.cpp src/llama-graph.cpp, `llm_graph_input_attn_temp`.
     """
-    steps = (call.positions + config.temperature_offset) // config.temperature_length
+    steps = (positions + config.temperature_offset) // config.temperature_length
     factors = np.log(steps + 1.0) * config.temperature_scale + 1.0
-    return call.network.ops.asarray(factors.astype(np.float32)[:, None, None])
+    return ops.asarray(factors.astype(np.float32)[:, None, None])
 
 
 def _queries_keys_values(call: Any, layer: int, weights: Any, x: Any) -> tuple[Any, Any, Any]:

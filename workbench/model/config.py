@@ -72,6 +72,7 @@ class ModelConfig:
     kv_lora_rank: int = 0
     head_dim_mla: int = 0
     head_dim_v_mla: int = 0
+    latent_is_absorbed: bool = False
     parallel_residual: bool = True
     n_layer_nextn: int = 0
     layers: tuple["ModelConfig", ...] = ()

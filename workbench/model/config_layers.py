@@ -51,10 +51,12 @@ def layer_ropes(
     """How each layer's positions become angles, None where they do not."""
     if rope is None or (architecture.rope_if_finetuned and not read.flag("rope.finetuned", True)):
         return [None] * len(windows)
-    period = architecture.no_rope_period
+    period, fixed = architecture.no_rope_period, architecture.window and architecture.window.fixed
+    period = 0 if fixed and not any(windows) else period
+    phase = 0 if architecture.no_rope_first else period - 1
     ropes: list[RopeConfig | None] = []
     for layer, window in enumerate(windows):
-        unrotated = period and (layer + 1) % period == 0
+        unrotated = period and layer % period == phase
         if unrotated or (architecture.rope_only_windowed and any(windows) and not window):
             ropes.append(None)
         elif window and architecture.window:

@@ -46,7 +46,7 @@ def sizes_of(read: Reader, architecture: Architecture, n_vocab: int) -> dict[str
     if architecture.window is not None:
         _refuse_other_sizes_in_windows(read, sizes)
     if any(spec.name == "attn_kv_a_mqa.weight" for spec in architecture.layer_tensors):
-        sizes |= _latent_sizes(read, head_dim, head_dim_v, n_rot)
+        sizes |= _latent_sizes(read, sizes)
     return sizes
 
 
@@ -60,9 +60,10 @@ def _refuse_other_sizes_in_windows(read: Reader, sizes: Mapping[str, int]) -> No
             )
 
 
-def _latent_sizes(read: Reader, head_dim: int, head_dim_v: int, n_rot: int) -> dict[str, int]:
+def _latent_sizes(read: Reader, sizes: Mapping[str, int]) -> dict[str, int]:
     """Of latent attention, whose cache may hold one latent vector for all heads (keys of its own
     say then how long heads are)."""
+    head_dim, head_dim_v, n_rot = (sizes[name] for name in ("head_dim", "head_dim_v", "n_rot"))
     head_dim_mla = read.count("head_dim_mla", head_dim)
     kv_lora_rank = read.count("kv_lora_rank")
     if n_rot >= head_dim_mla:
@@ -72,7 +73,11 @@ def _latent_sizes(read: Reader, head_dim: int, head_dim_v: int, n_rot: int) -> d
         read.fail("head_dim", f"kv_lora_rank {kv_lora_rank} + n_rot {n_rot}", head_dim)
     if is_absorbed and head_dim_v != kv_lora_rank:
         read.fail("head_dim_v", f"kv_lora_rank {kv_lora_rank}", head_dim_v)
+    n_head_kv = 1 if is_absorbed else sizes["n_head"]
+    if sizes["n_head_kv"] != n_head_kv:
+        read.fail("n_head_kv", f"{n_head_kv} in this form of latent attention", sizes["n_head_kv"])
     return {
+        "latent_is_absorbed": is_absorbed,
         "q_lora_rank": read.count("q_lora_rank", 0, least=0),
         "kv_lora_rank": kv_lora_rank,
         "head_dim_mla": head_dim_mla,

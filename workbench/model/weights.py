@@ -47,7 +47,7 @@ LAYER_PARTS = (
     *("ffn_norm", "ffn_gate", "ffn_up", "ffn_sub_norm", "ffn_down", "post_ffw_norm"),
     *("ffn_gate_inp", "exp_probs_b", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"),
     *("ffn_gate_inp_shexp", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"),
-    *("layer_output_norm", "ffn_act"),
+    *("ffn_act",),
 )
 FUSED = {  # one matrix for several: the rows of each, by their numbers in the config
     "attn_qkv": (("attn_q", "n_embd_q"), ("attn_k", "n_embd_k"), ("attn_v", "n_embd_v")),
@@ -105,6 +105,7 @@ def load_weights(
     for layer in range(config.n_layer):
         own = config.of_layer(layer)
         parts = source.parts(f"blk.{layer}.", architecture.specs_of_layer(own.n_expert), own)
+        _demand_latent_form(f"blk.{layer}.", parts, own)
         blk.append(SimpleNamespace(**dict.fromkeys(LAYER_PARTS, Part()) | _split(parts, own)))
     for name in ("rope_freqs", "rope_factors_long", "rope_factors_short"):
         if name in top:
@@ -131,6 +132,8 @@ def _split(parts: dict[str, Part], config: ModelConfig) -> dict[str, Part]:
             bias = own_bias if whole.bias is None else whole.bias[..., start : start + size]
             parts[name] = Part(whole.weight.rows(start, start + size), bias)
             start += size
+    if parts.get("layer_output_norm", Part()).weight is not None:  # grok's, by its other name
+        parts["post_ffw_norm"] = parts["layer_output_norm"]
     return {name: part for name, part in parts.items() if name in LAYER_PARTS}
 
 
@@ -151,6 +154,8 @@ class _Source:
             part = part.replace(".", "_")  # ffn.act.scales
             field = "bias" if field == "bias" else "weight"
             parts.setdefault(part, {})[field] = self.tensor(prefix, spec, config)
+        _refuse_lone_biases(prefix, parts)
+        _refuse_half_networks(prefix, parts)
         return {part: Part(**fields) for part, fields in parts.items()}
 
     def tensor(self, prefix: str, spec: TensorSpec, config: ModelConfig) -> Any:
@@ -158,6 +163,11 @@ class _Source:
         name = prefix + spec.name
         info = self.gguf.tensors.get(name)
         replaced = spec.unless and f"{prefix}{spec.unless}.weight" in self.gguf.tensors
+        if info is not None and replaced:
+            raise UnsupportedError(
+                f"{name}: stands beside {prefix}{spec.unless}.weight, which is there in its place; "
+                "expected one of the two, got both; the file is damaged or was converted wrongly"
+            )
         if info is None and (spec.optional or replaced):
             return None
         expected = tuple(getattr(config, number) for number in spec.shape)
@@ -193,6 +203,42 @@ class _Source:
                 f"'float32'; pass weights='packed'"
             ) from None
         return values if is_plain else PackedTensor(values, "F32", packed.shape)
+
+
+def _refuse_lone_biases(prefix: str, parts: dict[str, dict[str, Any]]) -> None:
+    """A bias goes with its matrix; only the head's may stand alone, where the embedding is it."""
+    for part, fields in parts.items():
+        if part != "output" and fields.get("weight", 0) is None and fields.get("bias") is not None:
+            raise UnsupportedError(
+                f"{prefix}{part}.bias: the matrix it belongs to is missing; expected "
+                f"{prefix}{part}.weight beside it, got none; the file is incomplete"
+            )
+
+
+def _refuse_half_networks(prefix: str, parts: dict[str, dict[str, Any]]) -> None:
+    """A feed-forward network that a file may leave out is there as a whole or not at all."""
+    for kind in ("", "_shexp"):
+        names = [
+            f"ffn_{part}{kind}" for part in ("gate", "up", "down") if f"ffn_{part}{kind}" in parts
+        ]
+        missing = [name for name in names if parts[name].get("weight") is None]
+        if missing and len(missing) < len(names):
+            raise GGUFError(
+                f"{prefix}{missing[0]}.weight: missing tensor; expected it beside "
+                f"{', '.join(name for name in names if name not in missing)}, got none; the file "
+                "is incomplete"
+            )
+
+
+def _demand_latent_form(prefix: str, parts: dict[str, Part], config: ModelConfig) -> None:
+    """Latent attention has two forms; metadata and tensors must mean the same."""
+    part = "attn_kv_b" if config.latent_is_absorbed else "attn_k_b"
+    if parts.get(part, Part()).weight is not None:
+        other = "attn_k_b and attn_v_b" if config.latent_is_absorbed else "attn_kv_b"
+        raise GGUFError(
+            f"{prefix}{part}.weight: not the form of latent attention that the metadata means; "
+            f"expected {other}, got {part}; attention.key_length_mla goes with attn_k_b"
+        )
 
 
 def _demand_divisors(name: str, divisors: Any, ops: Any) -> None:

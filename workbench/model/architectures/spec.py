@@ -115,8 +115,9 @@ class Architecture:
 
     rope: which numbers are a pair, "norm" (neighbours) or "neox" (halves), or "none"
     rotates_whole_head: whether n_rot must be head_dim, as llama.cpp demands of some
-    no_rope_period: every so many layers one is not rotated; rope_only_windowed: if any layer has a
-    window, the others are not rotated; rope_if_finetuned: a file's flag may turn rotation off
+    no_rope_period: of every so many layers the last is not rotated (no_rope_first: the first), but
+    for fixed windows that are switched off; rope_only_windowed: if any layer has a window, the
+    others are not rotated; rope_if_finetuned: a file's flag may turn rotation off
     rope_alpha: a file's key may stretch the base; yarn_keys: what a file may say about yarn
     window: layers that see only the latest positions, None: never
     temperature: queries that grow with their position, None: they do not
@@ -161,6 +162,7 @@ class Architecture:
     rope: str = "norm"
     rotates_whole_head: bool = False
     no_rope_period: int = 0
+    no_rope_first: bool = False
     rope_only_windowed: bool = False
     rope_if_finetuned: bool = False
     rope_alpha: bool = False
