@@ -193,3 +193,16 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     with pytest.raises(UnsupportedError, match="run `pip install tokenizers`"):
         compare_tokenizer_json(OURS, "tokenizer.json")
+
+
+def test_equal_stages_with_other_ids_are_called_whole():
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = their_tokenizer()
+    n = len(OURS.encode("aAs 123", add_special=False))
+    theirs.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", theirs.token_to_id("<s>"))]
+    )
+    theirs.enable_truncation(n)  # n tokens alone stay, but <s> pushes one out
+    first = compare_tokenizer_json(OURS, theirs, "aAs 123").first
+    assert (first.stage, first.at) == ("whole", 0)
+    assert "joins its parts another way" in first.why

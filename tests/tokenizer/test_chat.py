@@ -408,3 +408,11 @@ def test_the_date_is_todays_or_the_one_given():
     template = "{{ strftime_now('%Y-%m-%d') }}"
     assert TOK.render_chat(HI, template=template, now=TODAY) == "2024-07-26"
     assert TOK.render_chat(HI, template=template)[:2] == "20"
+
+
+def test_variables_with_the_name_of_an_argument_come_in_a_mapping():
+    text = "{{ name }} {{ now }} {{ mood }}"
+    given = {"name": "Ada", "now": "noon", "mood": "bad"}
+    assert TOK.render_chat([], template=text, variables=given, mood="good") == "Ada noon good"
+    with pytest.raises(ParameterError, match=r"variables: expected a mapping .*, got int"):
+        TOK.render_chat([], template=text, variables=3)

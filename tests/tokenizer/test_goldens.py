@@ -11,7 +11,7 @@ from workbench.gguf.reader import open_gguf
 from workbench.tokenizer import PRE_TOKENIZERS, load_tokenizer
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "data" / "tokenizer.json").read_text())
-REAL = ["llama-spm", "gpt-2", "llama-bpe", "phi-3", "qwen2", "deepseek-llm"]
+REAL = ["llama-spm", "gpt-2", "llama-bpe", "phi-3", "qwen2", "deepseek-llm", "bert-bge"]
 SEPARATOR = "\n__ggml_vocab_test__\n"
 
 

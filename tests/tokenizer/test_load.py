@@ -166,3 +166,18 @@ def test_tokens_that_are_no_utf8_keep_their_bytes():
 
 def _with_last(text):
     return [*ladder_spm()[KEY + "tokens"][:-1], text]
+
+
+def test_add_sep_without_a_sep_token_changes_nothing_as_in_llama_cpp():
+    bare = load_tokenizer(without(pairs_bpe("roberta-bpe"), "seperator_token_id"))
+    assert bare.rules.add_sep and bare.special.sep is None
+    assert bare.encode("aA 11", True, True) == [257, 32, 411]  # llama.cpp's ids
+
+
+@pytest.mark.parametrize("role", ["bos", "eos"])
+def test_a_flag_that_adds_a_token_needs_that_token(role):
+    file = pairs_bpe("gemma4") | {KEY + "model": "gemma4", f"{KEY}add_{role}_token": True}
+    with pytest.raises(
+        GGUFError, match=f"add_{role}_token is true, but the file has no {role.upper()} t"
+    ):
+        load_tokenizer(without(file, f"{role}_token_id"))

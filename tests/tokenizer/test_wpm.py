@@ -1,22 +1,18 @@
 """WordPiece: longest prefixes by eye, BERT's normaliser, equal to llama.cpp, odd vocabularies."""
 
-import json
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import REFERENCE, needs_reference
 from tests.tokenizer.small_goldens import assert_equal_to_llama_cpp, names
 from tests.tokenizer.small_models import BYTE, NORMAL, model, wordpieces
 from workbench.errors import GGUFError, ParameterError
-from workbench.gguf.reader import open_gguf
 from workbench.tokenizer import load_tokenizer
 from workbench.tokenizer.normalize import FoldTable
 
 SMALL = load_tokenizer(wordpieces())
-BGE = REFERENCE / "vocab" / "ggml-vocab-bert-bge.gguf"
 
 
 def texts_of(tok, ids):
@@ -124,18 +120,3 @@ def test_long_texts_take_no_quadratic_time(text):
     start = time.perf_counter()
     SMALL.encode(text)
     assert time.perf_counter() - start < 15
-
-
-@needs_reference
-def test_bge_equals_llama_cpp_on_every_fuzz_line():
-    with open_gguf(BGE) as gguf:
-        tok = load_tokenizer(gguf)
-    for line in BGE.with_suffix(".fuzz.jsonl").open(encoding="utf-8"):
-        golden = json.loads(line)
-        for flags in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            key = f"ids_{'ft'[flags[0]]}{'ft'[flags[1]]}"
-            assert tok.encode(golden["text"], *map(bool, flags)) == golden[key], golden["i"]
-        assert tok.decode_bytes(golden["ids_ff"]).hex() == golden["detok_ff"], golden["i"]
-        assert tok.decode_bytes(golden["ids_tt"]).hex() == golden["detok_tt"], golden["i"]
-        clean = tok.decode_bytes(golden["ids_tt"], remove_special=True, unparse_special=False)
-        assert clean.hex() == golden["detok_tt_clean"], golden["i"]

@@ -5,6 +5,7 @@
     pre-tokenizer   cut into the same words?              (where the model has words)
     model           the same tokens for every word?       (vocabulary, merges)
     post-processor  the same tokens put around it?
+    whole           each part agrees, the ids do not     (truncation, for one)
 
 The package `tokenizers` runs tokenizer.json; it is not one that the workbench depends on.
 
@@ -15,6 +16,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["JsonComparison", "StageDifference", "compare_tokenizer_json"]
+
+WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class JsonComparison:
     @property
     def first(self) -> StageDifference | None:
         """The difference of the earliest stage, None if there is none."""
-        order = [stage.name for stage in STAGES]
+        order = [*(stage.name for stage in STAGES), WHOLE]
         return min(self.differences, key=lambda d: order.index(d.stage), default=None)
 
     def to_frame(self) -> "DataFrame":
@@ -138,4 +142,13 @@ def _first(tokenizer: Tokenizer, trace: TokenTrace, theirs: Theirs) -> tuple[str
         parting = stage.compare(tokenizer, trace, theirs)
         if parting is not None:
             return stage.name, parting
-    raise AssertionError("the ids differ, but no stage does")
+    why = "every part gives the same on its own; tokenizer.json joins its parts another way"
+    ids = theirs.encode(trace.text, True)
+    pairs = zip_longest(trace.ids, ids)
+    i = next((i for i, (mine, other) in enumerate(pairs) if mine != other), len(ids))
+    sides = (
+        f"{len(side)} ids, from number {i}: {list(side[i : i + 4])}" for side in (trace.ids, ids)
+    )
+    span = trace.tokens[i].span if i < len(trace.tokens) else None
+    at = span.start if span else (0 if i < len(trace.tokens) else len(trace.text))
+    return WHOLE, Parting(at, *sides, why)

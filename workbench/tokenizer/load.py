@@ -200,9 +200,9 @@ def _added_tokens(
     add_sep: bool,
     add_eos: bool = False,
 ) -> dict[str, bool]:
-    """`_add_flags` for a model that acts on them: a flag that is set needs its token."""
+    """`_add_flags` for a model that acts on BOS and EOS: a flag that is set needs its token."""
     flags = _add_flags(metadata, add_bos, add_sep, add_eos)
-    for role in ("bos", "eos", "sep"):
+    for role in ("bos", "eos"):
         if flags[f"add_{role}"] and getattr(special, role) is None:
             raise GGUFError(
                 f"tokenizer: tokenizer.ggml.add_{role}_token is true, but the file has no "

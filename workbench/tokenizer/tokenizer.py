@@ -246,13 +246,15 @@ class Tokenizer:
         template: str | None = None,
         name: str | None = None,
         now: datetime | None = None,
-        **variables: Any,
+        variables: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> str:
         """Write a conversation as the text the model expects, by the file's chat template.
 
         messages: mappings with role and content; add_generation_prompt: end with the start of the
         answer; tools: JSON schemas; template: a jinja2 text instead of the file's; name: which of
-        the file's templates; now: the date the template is told; variables: more names it may use.
+        the file's templates; now: the date the template is told; variables: more names it may use,
+        which may be given as keyword arguments too where no argument has that name.
         Raises: ParameterError for wrong arguments, no template, and what the template refuses;
         GGUFError for a bad template of the file, UnsupportedError for one that needs too much.
         Source: `apply_chat_template` of Hugging Face transformers.
@@ -262,7 +264,13 @@ class Tokenizer:
         ids = {role: getattr(self.special, role) for role in roles}
         specials = {f"{role}_token": self.token_text(i) for role, i in ids.items() if i is not None}
         prompt = bool(add_generation_prompt)
-        return render(text, place, messages, specials, prompt, tools, now, variables)
+        if variables is not None and not isinstance(variables, Mapping):
+            raise ParameterError(
+                "render_chat: variables: expected a mapping of name to value, "
+                f"got {type(variables).__name__}"
+            )
+        more = {**(variables or {}), **more}
+        return render(text, place, messages, specials, prompt, tools, now, more)
 
     def decode_bytes(
         self, ids: Iterable[int], remove_special: bool = False, unparse_special: bool = True
