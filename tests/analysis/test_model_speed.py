@@ -1,6 +1,8 @@
 """`model_speed` and `workbench bench MODEL` on a small model: rows and refusals, no timings."""
 
+import importlib
 import importlib.util
+import os
 import sys
 
 import numpy as np
@@ -9,6 +11,8 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from workbench.cli import app
+
+model_speed = importlib.import_module("workbench.analysis.model_speed")  # not the function
 
 ONE_ROUND = {"n_prompt": 6, "n_gen": 3, "repeats": 1, "progress": False}
 
@@ -52,6 +56,16 @@ def test_a_python_without_llama_cpp_is_refused(python):
         pytest.skip("llama-cpp-python is installed here")
     with pytest.raises(wb.UnsupportedError, match=r"llama\.cpp does not run under"):
         wb.analysis.model_speed(wb.model_path(), peer_python=python, **ONE_ROUND)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the silent program is a shell script")
+def test_a_peer_that_never_answers_is_ended_and_refused(tmp_path, monkeypatch):
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(model_speed, "PATIENCE", 0.1)
+    with pytest.raises(wb.UnsupportedError, match=r"llama\.cpp did not answer; expected .* 0\.1 s"):
+        wb.analysis.model_speed(wb.model_path(), peer_python=str(silent), **ONE_ROUND)
 
 
 def test_the_command_takes_a_path_as_its_first_word_and_prints_rates():

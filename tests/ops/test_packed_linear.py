@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,10 @@ from workbench.ops import PackedTensor, cpu, cpu_fast, packed_linear
 from workbench.quants import codec_of, dequantize, quantize
 
 TYPES = [*packed_linear.HALVES, *packed_linear.INT8_FORMS]
+# Compiling takes a second for each type and family of kernels. All decoders are run by the exact
+# products; of the other families those types whose code differs in more than the decoder.
+TYPES_FOR_MANY_TOKENS = ("F16", "BF16", "Q4_0", "Q4_K", "Q6_K")
+FAST_TYPES = ("Q4_0", "Q4_1", "Q4_K", "Q6_K")
 FLOAT_SUMS = 1e-5  # float32 sums in another order: |x| about 1, weights about 0.1, 1280 terms
 HALF_SUMS = 1e-2  # Q8_1 keeps the sum of its codes as float16
 
@@ -38,15 +44,18 @@ def row_lengths(type):
 
 @pytest.mark.parametrize("type", TYPES)
 def test_exact_products_are_those_of_the_dequantized_weights(type):
+    shapes = [(1, 1), (7, 1), (3, 2)]
+    if type in TYPES_FOR_MANY_TOKENS:
+        shapes += [(5, 3), (7, 9), (65, 6)]
     for n in row_lengths(type):
-        for rows, n_tokens in ((1, 1), (7, 1), (3, 2), (5, 3), (7, 9), (65, 6)):
+        for rows, n_tokens in shapes:
             weight, numbers = packed(type, rows, n)
             x = activations(n_tokens, n)
             expected = x.astype(np.float64) @ numbers.T.astype(np.float64)
             np.testing.assert_allclose(cpu.linear(x, weight), expected, rtol=0, atol=FLOAT_SUMS)
 
 
-@pytest.mark.parametrize("type", [t for t in TYPES if t not in packed_linear.HALVES])
+@pytest.mark.parametrize("type", FAST_TYPES)
 def test_fast_products_are_those_of_rounded_activations_for_one_token_and_for_many(type):
     kind = packed_linear.INT8_FORMS[type]
     atol = HALF_SUMS if kind == "Q8_1" else FLOAT_SUMS
@@ -58,6 +67,21 @@ def test_fast_products_are_those_of_rounded_activations_for_one_token_and_for_ma
         np.testing.assert_allclose(cpu_fast.linear(x, weight), expected, rtol=0, atol=atol)
         one = np.concatenate([cpu_fast.linear(row[None], weight) for row in x])
         np.testing.assert_allclose(one, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("type", packed_linear.INT8_FORMS)
+def test_every_entry_names_the_decoder_and_the_form_of_its_own_type(type):
+    for family in ("float_products", "int_products", "tile_products"):
+        module = import_module(f"workbench.ops.cpu_kernels.{family}")
+        names = getattr(module, type.lower()).py_func.__code__.co_names
+        own = {f"decode_{type.lower()}", type}
+        if family == "float_products" and type in ("Q4_0", "Q4_K"):
+            own = {f"row_{type.lower()}"}
+        others = {"times_floats", "times_ints", "times_tiles", "times_nibbles", "expand_blocks"}
+        assert set(names) - others == own
+        codec = codec_of(type)
+        form = getattr(import_module("workbench.ops.cpu_kernels.forms"), type)
+        assert form[:2] == (codec.block_size, codec.type_size)
 
 
 @pytest.mark.parametrize("type", packed_linear.HALVES)
@@ -116,7 +140,7 @@ def test_no_tokens_give_no_rows():
 
 
 def test_a_bias_is_added_in_both_modes():
-    weight, numbers = packed("Q8_0", 3, 64)
+    weight, numbers = packed("Q4_0", 3, 64)
     bias = np.float32([1, 2, 3])
     x = activations(2, 64)
     np.testing.assert_allclose(cpu.linear(x, weight, bias), x @ numbers.T + bias, atol=FLOAT_SUMS)
@@ -146,6 +170,18 @@ def test_many_python_threads_may_multiply_at_once():
     np.testing.assert_array_equal(together, alone)
 
 
+def test_machine_code_is_stored_under_a_name_that_changes_with_any_source_file(monkeypatch):
+    from workbench.ops.cpu_kernels import entry, float_products
+
+    assert float_products.q4_0.py_func.__qualname__ == f"q4_0-{entry.STAMP}"
+    read = Path.read_bytes
+    assert entry._stamp() == entry.STAMP
+    for name in ("simd.py", "decode.py", "tiles.py", "iq4.py"):
+        changed = lambda path, name=name: read(path) + b"#" * (path.name == name)  # noqa: E731
+        monkeypatch.setattr(Path, "read_bytes", changed)
+        assert entry._stamp() != entry.STAMP
+
+
 FORKED = """
 import os, sys, numpy as np
 from tests.ops.test_packed_linear import activations, packed
@@ -171,7 +207,7 @@ PORTABLE = """
 import numpy as np
 from workbench.ops import cpu, cpu_fast, packed_linear
 from tests.ops.test_packed_linear import activations, packed
-for type in ("F16", "IQ4_NL", "Q6_K"):
+for type in ("F16", "IQ4_NL"):
     weight, numbers = packed(type, 3, 256)
     x = activations(1, 256)
     np.testing.assert_allclose(cpu.linear(x, weight), x @ numbers.T, atol=1e-5)

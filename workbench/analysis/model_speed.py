@@ -13,6 +13,7 @@ Left out: GPUs, sampling, and the time to load.
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ __all__ = ["bytes_per_token", "copy_bandwidth", "model_speed"]
 Turn = Callable[[int, int], float]  # tokens, tokens at once -> seconds
 PEER = Path(__file__).with_name("llama_cpp_peer.py")
 COPIED_BYTES = 1 << 28  # more than caches hold
+PATIENCE = 600.0  # seconds that llama.cpp may take to load a model or for one turn
 
 
 def model_speed(
@@ -68,9 +70,10 @@ def model_speed(
     tests = [test for test in tests if test[1]]
     models = {name: load_model(path, "cpu", precision=name) for name in precisions}
     turns: dict[str, Turn] = {f"workbench {name}": _our_turn(m) for name, m in models.items()}
-    peer = _start_peer(peer_python, path, n_prompt + n_gen) if peer_python else None
+    peer = None
     try:
-        if peer:
+        if peer_python:
+            peer = _start_peer(peer_python, path, n_prompt + n_gen)
             turns["llama.cpp"] = _peer_turn(peer)
         seconds = _rounds(turns, tests, repeats, progress)
         model = next(iter(models.values()))
@@ -125,7 +128,7 @@ def _start_peer(python: str, path: Any, n_ctx: int) -> subprocess.Popen:
     command = [python, str(PEER), str(path), str(n_threads()), str(n_ctx)]
     try:
         peer = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
-        ready = peer.stdout.readline()
+        ready = _answer(peer)
     except OSError as error:
         ready, reason = "", str(error)
     else:
@@ -138,11 +141,36 @@ def _start_peer(python: str, path: Any, n_ctx: int) -> subprocess.Popen:
     return peer
 
 
+def _answer(peer: subprocess.Popen) -> str:
+    """The peer's next line, "" if it has ended.
+
+    Raises: UnsupportedError, and ends the peer, if it has none for `PATIENCE`.
+    """
+    is_late = threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        peer.kill()
+
+    timer = threading.Timer(PATIENCE, give_up)
+    timer.start()
+    try:
+        line = peer.stdout.readline()
+    finally:
+        timer.cancel()
+    if is_late.is_set():
+        raise UnsupportedError(
+            f"peer: llama.cpp did not answer; expected an answer within {PATIENCE:g} seconds, got "
+            "none; ask for fewer tokens or leave the peer out"
+        )
+    return line
+
+
 def _peer_turn(peer: subprocess.Popen) -> Turn:
     def turn(n_tokens: int, at_once: int) -> float:
         peer.stdin.write(f"{n_tokens} {at_once}\n")
         peer.stdin.flush()
-        answer = peer.stdout.readline()
+        answer = _answer(peer)
         if not answer:
             raise UnsupportedError(
                 "peer: llama.cpp stopped in the middle; expected seconds, got nothing; leave it out"

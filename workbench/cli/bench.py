@@ -80,10 +80,19 @@ def model(
     n_prompt: Annotated[int, typer.Option("-p", "--n-prompt")] = 512,
     n_gen: Annotated[int, typer.Option("-n", "--n-gen")] = 128,
     threads: Annotated[
-        int | None, typer.Option("-t", "--threads", min=1, help="Default: all cores.")
+        int | None,
+        typer.Option(
+            "-t",
+            "--threads",
+            min=1,
+            help="Of products, and of llama.cpp; default: all cores. NumPy's own threads, which "
+            "attention uses, are bound only by OPENBLAS_NUM_THREADS in the environment.",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option("-r", "--repeats", min=1)] = 3,
-    precision: Annotated[list[str] | None, typer.Option(help="exact or fast, or both.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="exact or fast. Default: both.")
+    ] = None,
     against: Annotated[str | None, typer.Option(help="llama.cpp: takes turns with us.")] = None,
     peer_python: Annotated[
         str | None, typer.Option(help="A Python with llama-cpp-python. Default: this one.")
@@ -100,7 +109,7 @@ def model(
         os.environ["NUMBA_NUM_THREADS"] = str(threads)  # numba is not loaded yet and will read it
     python = (peer_python or sys.executable) if against or peer_python else None
     speed = wb.analysis.model_speed(
-        path, n_prompt, n_gen, repeats, precision or ["exact"], python, sys.stderr.isatty()
+        path, n_prompt, n_gen, repeats, precision or ["exact", "fast"], python, sys.stderr.isatty()
     )
     rates = [f"{row.tokens_per_s:.2f} ± {row.std:.2f}" for row in speed.itertuples()]
     speed.insert(6, "tokens/s", rates)

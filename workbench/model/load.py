@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import GGUFError, ParameterError, UnsupportedError
 from ..gguf import GGUFFile
@@ -119,6 +118,8 @@ def _demand_precision(precision: Any, weights: str) -> None:
 
 def _show_compiling(kernels: list) -> Any:
     """A progress bar where compiling takes more than a second, which it does once a machine."""
+    from tqdm.auto import tqdm  # a tenth of a second, which `import workbench` need not pay
+
     return tqdm(kernels, "compiling CPU kernels, once", delay=1, leave=False)
 
 

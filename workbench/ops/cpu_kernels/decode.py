@@ -193,7 +193,7 @@ def _three_bits(codes, low, high):
 
 
 @decoder
-def _scales_and_lows(block, scales, lows):
+def scales_and_lows(block, scales, lows):
     """d, dmin (f16) and the 12 bytes of 6-bit sc and m that Q4_K and Q5_K begin with."""
     a, b, c = load_u32(block + 4), load_u32(block + 8), load_u32(block + 12)
     sc = c & 0x0F0F0F0F | a >> 2 & 0x30303030
@@ -207,7 +207,7 @@ def _scales_and_lows(block, scales, lows):
 @decoder
 def decode_q4_k(block, codes, scales, lows):
     """Byte 32 c + j of the codes holds code 64 c + j and, in its high nibble, 64 c + 32 + j."""
-    _scales_and_lows(block, scales, lows)
+    scales_and_lows(block, scales, lows)
     for c in range(4):
         qs = load_bytes32(block + 16 + 32 * c)
         store(codes + 64 * c, mask(qs, 15))
@@ -217,7 +217,7 @@ def decode_q4_k(block, codes, scales, lows):
 @decoder
 def decode_q5_k(block, codes, scales, lows):
     """Nibbles as in Q4_K after 32 bytes of fifth bits: bit k of byte j for code 32 k + j."""
-    _scales_and_lows(block, scales, lows)
+    scales_and_lows(block, scales, lows)
     high = load_bytes32(block + 16)
     for c in range(4):
         qs = load_bytes32(block + 48 + 32 * c)

@@ -11,9 +11,7 @@ from .decode import (
     decode_mxfp4,
     decode_q2_k,
     decode_q3_k,
-    decode_q4_0,
     decode_q4_1,
-    decode_q4_k,
     decode_q5_0,
     decode_q5_1,
     decode_q5_k,
@@ -27,9 +25,7 @@ from .forms import (
     MXFP4,
     Q2_K,
     Q3_K,
-    Q4_0,
     Q4_1,
-    Q4_K,
     Q5_0,
     Q5_1,
     Q5_K,
@@ -37,6 +33,7 @@ from .forms import (
     Q8_0,
 )
 from .half_products import times_bf16, times_f16
+from .nibble_products import row_q4_0, row_q4_k, times_nibbles
 from .products import times_floats
 
 
@@ -47,7 +44,7 @@ def q8_0(*args):
 
 @entry
 def q4_0(*args):
-    times_floats(decode_q4_0, Q4_0, *args)
+    times_nibbles(row_q4_0, *args)
 
 
 @entry
@@ -87,7 +84,7 @@ def q3_k(*args):
 
 @entry
 def q4_k(*args):
-    times_floats(decode_q4_k, Q4_K, *args)
+    times_nibbles(row_q4_k, *args)
 
 
 @entry

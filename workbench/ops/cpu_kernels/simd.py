@@ -96,8 +96,13 @@ def _widen_bfloats(context, builder, halves):
     return builder.bitcast(bits, FLOATS16.llvm)
 
 
-def _to_i64(context, builder, value):
-    return builder.zext(value, I64)
+def _widen_half_everywhere(context, builder, half):
+    """One float16 as float32 in all lanes: in this order LLVM needs one move less."""
+    return _widen_halves(context, builder, _splat(builder, half, ir.VectorType(I16, 16)))
+
+
+def _zext(llvm):
+    return lambda context, builder, value: builder.zext(value, llvm)
 
 
 load_bytes16 = _loader("load_bytes16", BYTES16, BYTES16.llvm)
@@ -107,11 +112,13 @@ load_ints16 = _loader("load_ints16", INTS16, INTS16.llvm)
 load_floats16 = _loader("load_floats16", FLOATS16, FLOATS16.llvm)
 load_f16_16 = _loader("load_f16_16", FLOATS16, ir.VectorType(I16, 16), _widen_halves)
 load_bf16_16 = _loader("load_bf16_16", FLOATS16, ir.VectorType(I16, 16), _widen_bfloats)
+load_f16_everywhere = _loader("load_f16_everywhere", FLOATS16, I16, _widen_half_everywhere)
+load_bytes_as_ints16 = _loader("load_bytes_as_ints16", INTS16, BYTES16.llvm, _zext(INTS16.llvm))
 load_f32 = _loader("load_f32", types.float32, F32)
 load_f16 = _loader("load_f16", types.float32, I16, _widen_halves)
-load_u8 = _loader("load_u8", types.int64, I8, _to_i64)
-load_u16 = _loader("load_u16", types.int64, I16, _to_i64)
-load_u32 = _loader("load_u32", types.int64, I32, _to_i64)
+load_u8 = _loader("load_u8", types.int64, I8, _zext(I64))
+load_u16 = _loader("load_u16", types.int64, I16, _zext(I64))
+load_u32 = _loader("load_u32", types.int64, I32, _zext(I64))
 
 
 @intrinsic
@@ -196,6 +203,20 @@ def _pairwise(name, operation, **flags):
 join_bits = _pairwise("join_bits", "or_")
 times = _pairwise("times", "fmul", flags=FUSED)
 plus = _pairwise("plus", "fadd", flags=FUSED)
+
+
+@intrinsic
+def or_masked(typingctx, numbers, mask, bits):
+    """The floats with the bits (number & mask) | bits."""
+
+    def codegen(context, builder, signature, args):
+        numbers, mask, bits = args
+        lanes = [_splat(builder, builder.trunc(bits, I32), INTS16.llvm) for bits in (mask, bits)]
+        return builder.bitcast(
+            builder.or_(builder.and_(numbers, lanes[0]), lanes[1]), FLOATS16.llvm
+        )
+
+    return FLOATS16(INTS16, types.int64, types.int64), codegen
 
 
 @intrinsic
