@@ -13,9 +13,10 @@ Left out: types over grids and ternary ones, and big-endian files: `cpu` expands
 import math
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -188,10 +189,39 @@ def n_threads() -> int:
     return config.NUMBA_NUM_THREADS
 
 
+class _Job:
+    """One kernel call that a thread may take; whoever closes `taken` first decides its fate.
+
+    arrays: those whose addresses are among the arguments; held as long as a thread may use them.
+    """
+
+    __slots__ = ("arguments", "arrays", "done", "kernel", "taken")
+
+    def __init__(self, kernel: Callable, arguments: tuple[int, ...], arrays: tuple):
+        self.kernel, self.arguments, self.arrays = kernel, arguments, arrays
+        self.taken, self.done = Lock(), Lock()
+        self.done.acquire()
+
+
 @cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """The other threads of a process; one that was forked gets its own."""
-    return ThreadPoolExecutor(max(1, n_threads() - 1), "workbench-product")
+def _queue(process: int) -> SimpleQueue:
+    """Where the other threads of a process wait for jobs; one that was forked gets its own."""
+    queue = SimpleQueue()
+    for number in range(n_threads() - 1):
+        Thread(None, _work, f"workbench-product-{number}", (queue,), daemon=True).start()
+    return queue
+
+
+def _work(queue: SimpleQueue) -> None:
+    """What the other threads do. Plain locks: a Future would cost as much as a small product."""
+    while True:
+        job = queue.get()
+        if job.taken.acquire(blocking=False):
+            try:
+                job.kernel(*job.arguments)
+            finally:
+                job.done.release()
+        del job
 
 
 def _share(
@@ -199,21 +229,16 @@ def _share(
 ) -> None:
     """Run a kernel in all threads; each takes rows from one counter until none are left.
 
-    arrays: those whose addresses are among the arguments; held as long as a thread may use them.
     The calling thread works too, and what no other thread has begun by then is called off, so
-    this waits for nobody, whatever else keeps the pool busy.
+    this waits for nobody, whatever else keeps the threads busy.
     """
     counter = np.zeros(1, np.int64)
     arguments = (*arguments, counter.ctypes.data, step)
-    held = (arrays, counter)
     others = n_threads() - 1 if n_bytes >= SMALL_BYTES else 0
-    helpers = [_pool(os.getpid()).submit(_help, kernel, arguments, held) for _ in range(others)]
+    jobs = [_Job(kernel, arguments, (arrays, counter)) for _ in range(others)]
+    for job in jobs:
+        _queue(os.getpid()).put(job)
     kernel(*arguments)
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
-
-
-def _help(kernel: Callable, arguments: tuple[int, ...], held: tuple) -> None:
-    """What the pool runs; `held` lives as long as this call."""
-    kernel(*arguments)
+    for job in jobs:
+        if not job.taken.acquire(blocking=False):
+            job.done.acquire()
