@@ -7,6 +7,7 @@ Left out: the arithmetic, which is in `ops`.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -148,12 +149,15 @@ def alibi_slopes(ops: Any, n_head: int, max_bias: float) -> Any:
 
     Source: ggml-cpu/ops.cpp, `ggml_compute_forward_soft_max`; Press et al., arXiv:2108.12409.
     """
-    if not max_bias:
-        return None
+    return ops.asarray(_slopes(n_head, max_bias)) if max_bias else None
+
+
+@cache  # every layer asks for them at every token
+def _slopes(n_head: int, max_bias: float) -> np.ndarray:
     n_even = 1 << int(math.log2(n_head))
     first, second = 2 ** (-max_bias / n_even), 2 ** (-max_bias / 2 / n_even)
     slopes = [
         first ** (head + 1) if head < n_even else second ** (2 * (head - n_even) + 1)
         for head in range(n_head)
     ]
-    return ops.asarray(np.array(slopes, np.float32))
+    return np.array(slopes, np.float32)

@@ -13,7 +13,7 @@ Source: llama.cpp src/llama-graph.cpp (`build_attn_mha`), src/llama-hparams.h (`
 ggml-cpu/ops.cpp (`ggml_compute_forward_soft_max`). Left out: sums in half precision.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ def _of_heads(rules: AttentionRules, heads: slice) -> AttentionRules:
         return rules
     sinks = None if rules.sinks is None else rules.sinks[heads]
     slopes = None if rules.slopes is None else rules.slopes[heads]
-    return AttentionRules(rules.scale, rules.softcap, rules.window, rules.chunked, sinks, slopes)
+    return replace(rules, sinks=sinks, slopes=slopes)
 
 
 def _attend_heads(q, k, v, rules: AttentionRules, first: int, out) -> None:

@@ -22,8 +22,9 @@ import numpy as np
 from ..errors import GGUFError
 from .merges import merge_symbols
 from .piece_cache import PieceCache
+from .prefixes import word_pattern
 from .pretokenize import PreTokenizer, split_words
-from .spm import SPACE, word_pattern
+from .spm import SPACE
 from .vocab import Vocabulary, read_strings
 
 __all__ = ["BYTE_CHARACTERS", "MERGES", "BytePairEncoder", "load_merges"]
@@ -112,7 +113,8 @@ class BytePairEncoder:
         self._words = PieceCache(self._encode_word)
         self._cut = None
         if pre.escape_spaces:  # lines are long and seldom come twice; words do
-            self._cut = word_pattern(line.replace(" ", "") for line in merges if SPACE in line)
+            made = (line.replace(" ", "") for line in merges if SPACE in line)
+            self._cut = word_pattern(made, SPACE)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text without special tokens."""

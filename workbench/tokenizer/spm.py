@@ -10,17 +10,15 @@ is cut beforehand; the pieces cannot influence one another, so this changes noth
 Source: `llm_tokenizer_spm_session`, `llama_vocab::byte_to_token` in llama.cpp src/llama-vocab.cpp.
 """
 
-import re
-from collections.abc import Iterable
-
 import numpy as np
 
 from ..errors import ParameterError
 from .merges import merge_symbols
 from .piece_cache import PieceCache
+from .prefixes import word_pattern
 from .vocab import Vocabulary
 
-__all__ = ["SPACE", "SpmEncoder", "word_pattern"]
+__all__ = ["SPACE", "SpmEncoder"]
 
 SPACE = "▁"  # U+2581
 
@@ -38,26 +36,12 @@ def _byte_ids(vocab: Vocabulary) -> list[int | None]:
     return [ids.get(f"<0x{byte:02X}>", ids.get(single[byte])) for byte in range(256)]
 
 
-def word_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Cuts before each ▁ that no token has after the character that stands there.
-
-    tokens: every text a merge can make. Words cut here merge as they would together.
-    joined: the characters some token has before a ▁, in Llama's vocabulary only ▁ itself.
-    """
-    inside = (text for text in tokens if SPACE in text[1:])
-    joined = {text[i - 1] for text in inside for i in range(1, len(text)) if text[i] == SPACE}
-    if not joined:
-        return re.compile(f"[^{SPACE}]+|{SPACE}[^{SPACE}]*")
-    behind = "".join(map(re.escape, sorted(joined)))
-    return re.compile(f"(?s:.)[^{SPACE}]*(?:(?<=[{behind}]){SPACE}[^{SPACE}]*)*")
-
-
 class SpmEncoder:
     """Text to ids by scores, piece by piece; remembers the pieces it has seen."""
 
     def __init__(self, vocab: Vocabulary):
         self._ids, self._ranks, self._byte_ids = vocab.ids, _ranks(vocab), _byte_ids(vocab)
-        self._split = word_pattern(vocab.tokens).findall
+        self._split = word_pattern(vocab.tokens, SPACE).findall
         self._words = PieceCache(self._encode_word)
 
     def encode(self, text: str) -> list[int]:
