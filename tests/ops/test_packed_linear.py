@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from workbench.ops import PackedTensor, cpu, cpu_fast, packed_linear
+from workbench.ops import PackedTensor, cpu, cpu_fast, packed_linear, packed_threads
 from workbench.quants import codec_of, dequantize, quantize
 
 TYPES = [*packed_linear.HALVES, *packed_linear.INT8_FORMS]
@@ -69,16 +70,35 @@ def test_fast_products_are_those_of_rounded_activations_for_one_token_and_for_ma
         np.testing.assert_allclose(one, expected, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("type", FAST_TYPES)
+def test_two_tokens_at_once_give_what_each_gives_alone_in_rows_of_any_length(type):
+    for n in (512, 2560):
+        weight, _ = packed(type, 5, n)
+        x = activations(2, n)
+        for linear in (cpu.linear, cpu_fast.linear):
+            alone = np.concatenate([linear(row[None], weight) for row in x])
+            np.testing.assert_array_equal(linear(x, weight), alone)
+
+
+@pytest.mark.parametrize("type", ["Q4_0", "Q4_K", "Q6_K"])
+def test_one_activation_alone_finds_its_own_weight(type):
+    n = 512 if type != "Q4_0" else 544
+    weight, numbers = packed(type, 1, n)
+    for linear in (cpu.linear, cpu_fast.linear):
+        one_by_one = [linear(row[None], weight)[0, 0] for row in np.eye(n, dtype=np.float32)]
+        np.testing.assert_allclose(one_by_one, numbers[0], rtol=2e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("type", packed_linear.INT8_FORMS)
 def test_every_entry_names_the_decoder_and_the_form_of_its_own_type(type):
     for family in ("float_products", "int_products", "tile_products"):
         module = import_module(f"workbench.ops.cpu_kernels.{family}")
-        names = getattr(module, type.lower()).py_func.__code__.co_names
+        names = getattr(module, type.lower()).__code__.co_names
         own = {f"decode_{type.lower()}", type}
-        if family == "float_products" and type in ("Q4_0", "Q4_K"):
+        if family != "tile_products" and type in ("Q4_0", "Q4_K", "Q6_K"):
             own = {f"row_{type.lower()}"}
-        others = {"times_floats", "times_ints", "times_tiles", "times_nibbles", "expand_blocks"}
-        assert set(names) - others == own
+        others = {"times_floats", "times_ints", "times_tiles", "times_rows", "expand_blocks"}
+        assert set(names) - {*others, "X_BYTES", "RECORD_BYTES"} == own
         codec = codec_of(type)
         form = getattr(import_module("workbench.ops.cpu_kernels.forms"), type)
         assert form[:2] == (codec.block_size, codec.type_size)
@@ -170,10 +190,51 @@ def test_many_python_threads_may_multiply_at_once():
     np.testing.assert_array_equal(together, alone)
 
 
+def test_helpers_that_went_to_sleep_are_woken():
+    weight, numbers = packed("Q4_0", 2048, 1024)
+    x = activations(1, 1024)
+    for _ in range(3):
+        np.testing.assert_allclose(cpu.linear(x, weight), x @ numbers.T, atol=FLOAT_SUMS)
+        time.sleep(0.01)
+
+
+def test_after_an_interrupt_products_are_shared_as_before(monkeypatch):
+    weight, numbers = packed("Q4_0", 2048, 1024)
+    x = activations(1, 1024)
+    cpu.linear(x, weight)
+    compiled, team = packed_threads._compiled(), packed_threads._team(os.getpid())
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for name in ("work", "work_alone"):
+            patch.setattr(compiled, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cpu.linear(x, weight)
+    assert not team.lock.locked() and team.job is None
+    np.testing.assert_allclose(cpu.linear(x, weight), x @ numbers.T, atol=FLOAT_SUMS)
+
+
+def test_rows_taken_by_several_threads_are_all_rows_once_and_fewer_at_the_end():
+    compiled = packed_threads._compiled()
+    memory, address = packed_threads._memory()
+    raw, out = np.zeros((1000, 18), np.uint8), np.zeros((1, 1000), np.float32)
+    compiled.write_job(address, 2, 0, raw, 32, 0, 1, out, 16)
+    taken = []
+    while not taken or taken[-1][0] < 1000:
+        taken.append(compiled.take_rows(address + compiled.JOB))
+    starts, stops = np.array(taken[:-1]).T
+    np.testing.assert_array_equal(starts, [0, *stops[:-1]])
+    sizes = stops - starts
+    assert stops[-1] == 1000 and sizes[0] == 240 and (np.diff(sizes) <= 0).all()
+    assert memory.any()
+
+
 def test_machine_code_is_stored_under_a_name_that_changes_with_any_source_file(monkeypatch):
     from workbench.ops.cpu_kernels import entry, float_products
 
-    assert float_products.q4_0.py_func.__qualname__ == f"q4_0-{entry.STAMP}"
+    assert float_products.q4_0.__qualname__ == f"q4_0-{entry.STAMP}"
     read = Path.read_bytes
     assert entry._stamp() == entry.STAMP
     for name in ("simd.py", "decode.py", "tiles.py", "iq4.py"):
@@ -205,13 +266,14 @@ def test_a_forked_process_multiplies_too():
 
 PORTABLE = """
 import numpy as np
-from workbench.ops import cpu, cpu_fast, packed_linear
+from workbench.ops import cpu, cpu_fast, packed_linear, packed_threads
 from tests.ops.test_packed_linear import activations, packed
-for type in ("F16", "IQ4_NL"):
+x = activations(1, 256)
+for type, fast in (("IQ4_NL", False), ("Q4_0", True), ("Q4_K", False)):
     weight, numbers = packed(type, 3, 256)
-    x = activations(1, 256)
-    np.testing.assert_allclose(cpu.linear(x, weight), x @ numbers.T, atol=1e-5)
-    if type != "F16":
+    if not fast:
+        np.testing.assert_allclose(cpu.linear(x, weight), x @ numbers.T, atol=1e-5)
+    else:
         rounded = packed_linear._rounded(x, packed_linear.INT8_FORMS[type])
         np.testing.assert_allclose(cpu_fast.linear(x, weight), rounded @ numbers.T, atol=1e-5)
 """

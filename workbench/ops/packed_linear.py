@@ -1,4 +1,4 @@
-"""Products with a packed weight that read its blocks where they lie, by compiled kernels.
+"""Products with packed weights that read their blocks where they lie, by compiled kernels.
 
     one token      packed rows ──▶ codes, 256 at a time ──▶ sums       nothing is expanded
     many tokens    packed rows ──▶ float32 tile in the cache ──▶ sums of 4 rows x 4 tokens
@@ -10,19 +10,16 @@ Source: ggml-cpu/ggml-cpu.c, `ggml_compute_forward_mul_mat` and its `vec_dot_typ
 Left out: types over grids and ternary ones, and big-endian files: `cpu` expands those by tiles.
 """
 
-import math
-import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from queue import SimpleQueue
-from threading import Lock, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..quants import codec_of, dequantize, quantize
 from .packed import PackedTensor
+from .packed_threads import Job, n_threads, run_job
 
 __all__ = ["compile_kernels", "has_kernel", "n_threads", "packed_linear"]
 
@@ -35,9 +32,6 @@ INT8_FORMS = {  # weight type -> how llama.cpp rounds the activations
 FEW_TOKENS = 2  # up to this many, decoding a row again for each costs less than a float32 tile
 TILE_ROWS = 64  # a tile of 512 KiB
 ROWS_AT_ONCE = 16  # rows a thread takes from the counter
-SMALL_BYTES = 1 << 18  # a weight of fewer bytes is done before another thread has woken up
-CHUNK = 256  # kernels read activations in whole chunks
-LINE = 64  # bytes of a cache line
 
 
 def has_kernel(weight: PackedTensor) -> bool:
@@ -52,16 +46,15 @@ def packed_linear(x: np.ndarray, weight: PackedTensor, fast: bool = False) -> np
     x: (T, n) float32; weight: (m, n), one that `has_kernel`; fast: round x as llama.cpp does.
     Returns: (T, m) float32.
     """
-    assert x.shape[1] == weight.shape[1] and weight.raw.shape == _packed_shape(weight)
+    assert weight.raw.shape == (weight.shape[0], _row_bytes(weight.type, x.shape[1]))
     x = np.ascontiguousarray(x, np.float32)
-    if weight.type in HALVES:
-        return _times_floats(_as_stored(x, weight.type) if fast else x, weight)
-    if not fast:
-        return _times_floats(x, weight)
-    kind = INT8_FORMS[weight.type]
-    if len(x) > FEW_TOKENS and kind != "Q8_1":  # whose rounded sums are no sums of rounded numbers
-        return _times_floats(_rounded(x, kind), weight)
-    return _run("int_products", weight, _records(x, kind), len(x))
+    n_tokens, n = x.shape
+    plan = _plan(weight.type, n_tokens > FEW_TOKENS, fast)
+    address, memory = plan.lay_out(x)
+    raw = weight.raw if weight.raw.strides[1] == 1 else np.ascontiguousarray(weight.raw)
+    out = (np.zeros if plan.adds else np.empty)((n_tokens, len(raw)), np.float32)
+    run_job(Job(memory, plan.kernel, raw, n, address, n_tokens, out, plan.step))
+    return out
 
 
 def compile_kernels(types: Iterable[str], fast: bool, progress: Callable = iter) -> None:
@@ -69,102 +62,55 @@ def compile_kernels(types: Iterable[str], fast: bool, progress: Callable = iter)
 
     progress: goes through a list of them, as tqdm does, to show how far it is.
     """
-    jobs = []
-    for type in types:
-        if type in HALVES or type in INT8_FORMS:
-            whole = fast and type in INT8_FORMS
-            jobs += [("int_products" if whole else "float_products", type), ("tile_products", type)]
-    for job in progress(jobs):
-        _kernel(*job)
+    known = [type for type in types if type in HALVES or type in INT8_FORMS]
+    for type, many in progress([(type, many) for type in known for many in (False, True)]):
+        size = codec_of(type).block_size
+        x = np.zeros((FEW_TOKENS + many, size), np.float32)
+        packed_linear(x, PackedTensor(quantize(x, type), type, x.shape), fast)
 
 
-def _packed_shape(weight: PackedTensor) -> tuple[int, int]:
-    codec, (rows, n) = codec_of(weight.type), weight.shape
-    return rows, n // codec.block_size * codec.type_size
+class Plan(NamedTuple):
+    """How a product is done: a compiled kernel's address, and what lays activations out for it.
+
+    lay_out: x -> address, memory that holds it; adds: whether out must be zeros before; step: rows
+    that a thread takes at once.
+    """
+
+    kernel: int
+    lay_out: Callable
+    adds: bool
+    step: int
 
 
-def _times_floats(x: np.ndarray, weight: PackedTensor) -> np.ndarray:
-    if len(x) > FEW_TOKENS:
-        return _run("tile_products", weight, _laid_out(x), len(x))
-    return _run("float_products", weight, _laid_out(x), len(x))
+@cache
+def _plan(type: str, many: bool, fast: bool) -> Plan:
+    """The plan for a type of weight; compiles its kernel, or loads what was compiled."""
+    if many:
+        kind = INT8_FORMS.get(type, type) if fast else None
+        if kind != "Q8_1":  # whose rounded sums are no sums of rounded numbers
+            return Plan(_kernel("tile_products", type), _floats("natural", kind), True, TILE_ROWS)
+    order = type if type in _activations().ORDERS else "natural"
+    if fast and type in INT8_FORMS:
+        kernel, lay_out = _kernel("int_products", type), _records(order, INT8_FORMS[type])
+    else:
+        kernel, lay_out = _kernel("float_products", type), _floats(order, type if fast else None)
+    return Plan(kernel, lay_out, False, ROWS_AT_ONCE)
 
 
-def _run(family: str, weight: PackedTensor, x: np.ndarray, n_tokens: int) -> np.ndarray:
-    """A kernel on all rows of a weight, by all threads."""
-    rows, n = weight.shape
-    tiles = family == "tile_products"
-    out = (np.zeros if tiles else np.empty)((n_tokens, rows), np.float32)
-    raw = _contiguous_rows(weight.raw)
-    arguments = (raw.ctypes.data, raw.strides[0], rows, n, x.ctypes.data, n_tokens, out.ctypes.data)
-    step = TILE_ROWS if tiles else ROWS_AT_ONCE
-    _share(_kernel(family, weight.type), arguments, step, (raw, x, out), raw.nbytes * n_tokens)
-    return out
+def _kernel(family: str, type: str) -> int:
+    """The address of a compiled kernel, which takes the address of a job."""
+    module = import_module(f".cpu_kernels.{family}", __package__)  # numba: imported at first use
+    entry = import_module(".cpu_kernels.entry", __package__)
+    return entry.compiled(getattr(module, type.lower())).address
 
 
-def _contiguous_rows(raw: np.ndarray) -> np.ndarray:
-    """Rows may lie anywhere, but the bytes of a row must follow each other."""
-    return raw if raw.strides[1] == 1 else np.ascontiguousarray(raw)
+@cache
+def _row_bytes(type: str, n: int) -> int:
+    codec = codec_of(type)
+    return n // codec.block_size * codec.type_size
 
 
 # --- activations -----------------------------------------------------------------------------
-
-
-def _laid_out(x: np.ndarray) -> np.ndarray:
-    """x as the kernels read it: zeros after each row up to whole chunks and 64 bytes more.
-
-    It starts at a multiple of 64 bytes, so that no load touches two cache lines.
-    """
-    n_tokens, n = x.shape
-    out = _aligned((n_tokens, _whole(n) + LINE // 4))
-    out[:, :n] = x
-    out[:, n:] = 0
-    return out
-
-
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Uninitialized float32 at a multiple of 64 bytes."""
-    size = math.prod(shape)
-    memory = np.empty(size + LINE // 4, np.float32)
-    start = -memory.ctypes.data % LINE // 4
-    return memory[start : start + size].reshape(shape)
-
-
-def _whole(n: int) -> int:
-    return -(-n // CHUNK) * CHUNK
-
-
-def _chunks(x: np.ndarray) -> np.ndarray:
-    """(T, n) -> (T, C, 256), with zeros at the end of a row."""
-    gap = _whole(x.shape[1]) - x.shape[1]
-    return (np.pad(x, ((0, 0), (0, gap))) if gap else x).reshape(len(x), -1, CHUNK)
-
-
-def _as_stored(x: np.ndarray, type: str) -> np.ndarray:
-    """x rounded to the weight's own 16 bits."""
-    return dequantize(quantize(x, type), type)
-
-
-def _records(x: np.ndarray, kind: str) -> np.ndarray:
-    """x as int8 codes with all that the kernel needs about them, (T, chunks) records."""
-    activations = _activations()
-    chunks = _chunks(x)
-    floats = activations.RECORD.itemsize // 4
-    records = _aligned((*chunks.shape[:2], floats)).view(activations.RECORD)[..., 0]
-    fields = (records[name] for name in activations.RECORD.names)
-    activations.round_to_records(getattr(activations, kind), chunks, *fields)
-    return records
-
-
-def _rounded(x: np.ndarray, kind: str) -> np.ndarray:
-    """The numbers that x's int8 codes stand for."""
-    activations = _activations()
-    chunks = _chunks(x)
-    out = np.empty_like(chunks)
-    activations.round_floats(getattr(activations, kind), chunks, out)
-    return np.ascontiguousarray(out.reshape(len(x), -1)[:, : x.shape[1]])
-
-
-# --- kernels and threads ---------------------------------------------------------------------
 
 
 @cache
@@ -173,72 +119,40 @@ def _activations() -> Any:
 
 
 @cache
-def _kernel(family: str, type: str) -> Callable:
-    """A compiled kernel; all its arguments are whole numbers of 64 bits."""
-    module = import_module(f".cpu_kernels.{family}", __package__)  # numba: imported at first use
-    kernel = getattr(module, type.lower())
-    counter = np.zeros(1, np.int64)
-    kernel(*[0] * 7, counter.ctypes.data, 1)  # on 0 rows: compiles, or loads what was compiled
-    return kernel
+def _floats(order: str, kind: str | None) -> Callable:
+    """What lays x out as float32 in the order of a kernel, rounded first as `kind` says."""
+    activations = _activations()
+    number = activations.ORDERS[order]
 
+    def lay_out(x: np.ndarray) -> tuple[int, np.ndarray]:
+        if kind is not None:
+            x = _rounded(x, kind)
+        chunks = -(-x.shape[1] // activations.CHUNK)
+        memory = np.empty((len(x) * chunks + 1) * activations.FLOATS_OF_CHUNK, np.float32)
+        return activations.lay_out_floats(number, x, memory), memory
 
-def n_threads() -> int:
-    """Threads that share a product: numba's number, which NUMBA_NUM_THREADS sets."""
-    from numba import config  # numba: imported at first use
-
-    return config.NUMBA_NUM_THREADS
-
-
-class _Job:
-    """One kernel call that a thread may take; whoever closes `taken` first decides its fate.
-
-    arrays: those whose addresses are among the arguments; held as long as a thread may use them.
-    """
-
-    __slots__ = ("arguments", "arrays", "done", "kernel", "taken")
-
-    def __init__(self, kernel: Callable, arguments: tuple[int, ...], arrays: tuple):
-        self.kernel, self.arguments, self.arrays = kernel, arguments, arrays
-        self.taken, self.done = Lock(), Lock()
-        self.done.acquire()
+    return lay_out
 
 
 @cache
-def _queue(process: int) -> SimpleQueue:
-    """Where the other threads of a process wait for jobs; one that was forked gets its own."""
-    queue = SimpleQueue()
-    for number in range(n_threads() - 1):
-        Thread(None, _work, f"workbench-product-{number}", (queue,), daemon=True).start()
-    return queue
+def _records(order: str, kind: str) -> Callable:
+    """What lays x out as int8 codes with all that the kernel needs about them."""
+    activations = _activations()
+    numbers = activations.KINDS[kind], activations.ORDERS[order]
+
+    def lay_out(x: np.ndarray) -> tuple[int, np.ndarray]:
+        chunks = -(-x.shape[1] // activations.CHUNK)
+        memory = np.empty((len(x) * chunks + 1) * activations.RECORD.itemsize, np.uint8)
+        return activations.lay_out_codes(*numbers, x, memory), memory
+
+    return lay_out
 
 
-def _work(queue: SimpleQueue) -> None:
-    """What the other threads do. Plain locks: a Future would cost as much as a small product."""
-    while True:
-        job = queue.get()
-        if job.taken.acquire(blocking=False):
-            try:
-                job.kernel(*job.arguments)
-            finally:
-                job.done.release()
-        del job
-
-
-def _share(
-    kernel: Callable, arguments: tuple[int, ...], step: int, arrays: tuple, n_bytes: int
-) -> None:
-    """Run a kernel in all threads; each takes rows from one counter until none are left.
-
-    The calling thread works too, and what no other thread has begun by then is called off, so
-    this waits for nobody, whatever else keeps the threads busy.
-    """
-    counter = np.zeros(1, np.int64)
-    arguments = (*arguments, counter.ctypes.data, step)
-    others = n_threads() - 1 if n_bytes >= SMALL_BYTES else 0
-    jobs = [_Job(kernel, arguments, (arrays, counter)) for _ in range(others)]
-    for job in jobs:
-        _queue(os.getpid()).put(job)
-    kernel(*arguments)
-    for job in jobs:
-        if not job.taken.acquire(blocking=False):
-            job.done.acquire()
+def _rounded(x: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers that x's codes stand for: int8, or the weight's own 16 bits."""
+    if kind in HALVES:
+        return dequantize(quantize(x, kind), kind)
+    activations = _activations()
+    out = np.empty_like(x)
+    activations.round_floats(activations.KINDS[kind], x, out)
+    return out

@@ -17,10 +17,6 @@ from numba.extending import register_jitable
 from ...quants.iq4 import LEVELS as IQ4_LEVELS
 from ...quants.mx import LEVELS as MX_LEVELS
 from .simd import (
-    bits_to_bytes,
-    each_twice,
-    float_of_bits,
-    from_words,
     join_bits,
     load_bytes16,
     load_bytes32,
@@ -28,8 +24,6 @@ from .simd import (
     load_u8,
     load_u16,
     load_u32,
-    look_up,
-    lower,
     mask,
     minus,
     shift_left,
@@ -37,6 +31,14 @@ from .simd import (
     splat,
     store,
     times,
+)
+from .simd_lanes import (
+    bits_to_bytes,
+    each_twice,
+    float_of_bits,
+    from_words,
+    look_up,
+    lower,
     to_floats,
     unsigned_to_floats,
     upper,

@@ -1,4 +1,4 @@
-"""`entry` compiles a function that others call, and keeps the machine code on disk.
+"""`entry` and `kernel` compile what is called from outside, and keep the machine code on disk.
 
 numba takes up stored machine code again if the file of the entry itself has the same bytes: it
 does not look at the files which that one imports, so an upgrade of the package could run old
@@ -9,12 +9,14 @@ Left out: removing the files of earlier versions, which go with the package's __
 """
 
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from numba import njit
+from numba import cfunc, njit, types
 
-__all__ = ["entry"]
+__all__ = ["compiled", "entry", "kernel"]
 
 
 def _stamp() -> str:
@@ -30,5 +32,16 @@ STAMP = _stamp()
 
 def entry(function: Callable) -> Callable:
     """`function` compiled at its first call or loaded from disk; it runs without Python's lock."""
+    return njit(cache=True, nogil=True, error_model="numpy")(kernel(function))
+
+
+def kernel(function: Callable) -> Callable:
+    """Name a function of one job's address as its machine code is to be stored."""
     function.__qualname__ += f"-{STAMP}"
-    return njit(cache=True, nogil=True, error_model="numpy")(function)
+    return function
+
+
+@cache
+def compiled(function: Callable) -> Any:
+    """The machine code of a `kernel`, compiled or loaded from disk; `.address` is where it is."""
+    return cfunc(types.void(types.int64), cache=True, error_model="numpy")(function)

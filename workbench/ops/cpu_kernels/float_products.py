@@ -1,10 +1,11 @@
 """Products of packed rows with float32 activations: one compiled entry a type.
 
-The arguments are those of `products.times_floats` after its first two.
+`job` is the address of what `team.arguments` reads.
 
 Source: our own.
 """
 
+from .blocks64 import times_rows
 from .decode import (
     decode_iq4_nl,
     decode_iq4_xs,
@@ -15,10 +16,10 @@ from .decode import (
     decode_q5_0,
     decode_q5_1,
     decode_q5_k,
-    decode_q6_k,
     decode_q8_0,
 )
-from .entry import entry
+from .entry import kernel
+from .float_rows import X_BYTES, row_q4_0, row_q4_k, row_q6_k
 from .forms import (
     IQ4_NL,
     IQ4_XS,
@@ -29,84 +30,82 @@ from .forms import (
     Q5_0,
     Q5_1,
     Q5_K,
-    Q6_K,
     Q8_0,
 )
 from .half_products import times_bf16, times_f16
-from .nibble_products import row_q4_0, row_q4_k, times_nibbles
 from .products import times_floats
 
 
-@entry
-def q8_0(*args):
-    times_floats(decode_q8_0, Q8_0, *args)
+@kernel
+def q8_0(job):
+    times_floats(decode_q8_0, Q8_0, job)
 
 
-@entry
-def q4_0(*args):
-    times_nibbles(row_q4_0, *args)
+@kernel
+def q4_0(job):
+    times_rows(row_q4_0, X_BYTES, job)
 
 
-@entry
-def q4_1(*args):
-    times_floats(decode_q4_1, Q4_1, *args)
+@kernel
+def q4_1(job):
+    times_floats(decode_q4_1, Q4_1, job)
 
 
-@entry
-def q5_0(*args):
-    times_floats(decode_q5_0, Q5_0, *args)
+@kernel
+def q5_0(job):
+    times_floats(decode_q5_0, Q5_0, job)
 
 
-@entry
-def q5_1(*args):
-    times_floats(decode_q5_1, Q5_1, *args)
+@kernel
+def q5_1(job):
+    times_floats(decode_q5_1, Q5_1, job)
 
 
-@entry
-def iq4_nl(*args):
-    times_floats(decode_iq4_nl, IQ4_NL, *args)
+@kernel
+def iq4_nl(job):
+    times_floats(decode_iq4_nl, IQ4_NL, job)
 
 
-@entry
-def mxfp4(*args):
-    times_floats(decode_mxfp4, MXFP4, *args)
+@kernel
+def mxfp4(job):
+    times_floats(decode_mxfp4, MXFP4, job)
 
 
-@entry
-def q2_k(*args):
-    times_floats(decode_q2_k, Q2_K, *args)
+@kernel
+def q2_k(job):
+    times_floats(decode_q2_k, Q2_K, job)
 
 
-@entry
-def q3_k(*args):
-    times_floats(decode_q3_k, Q3_K, *args)
+@kernel
+def q3_k(job):
+    times_floats(decode_q3_k, Q3_K, job)
 
 
-@entry
-def q4_k(*args):
-    times_nibbles(row_q4_k, *args)
+@kernel
+def q4_k(job):
+    times_rows(row_q4_k, X_BYTES, job)
 
 
-@entry
-def q5_k(*args):
-    times_floats(decode_q5_k, Q5_K, *args)
+@kernel
+def q5_k(job):
+    times_floats(decode_q5_k, Q5_K, job)
 
 
-@entry
-def q6_k(*args):
-    times_floats(decode_q6_k, Q6_K, *args)
+@kernel
+def q6_k(job):
+    times_rows(row_q6_k, X_BYTES, job)
 
 
-@entry
-def iq4_xs(*args):
-    times_floats(decode_iq4_xs, IQ4_XS, *args)
+@kernel
+def iq4_xs(job):
+    times_floats(decode_iq4_xs, IQ4_XS, job)
 
 
-@entry
-def f16(*args):
-    times_f16(*args)
+@kernel
+def f16(job):
+    times_f16(job)
 
 
-@entry
-def bf16(*args):
-    times_bf16(*args)
+@kernel
+def bf16(job):
+    times_bf16(job)

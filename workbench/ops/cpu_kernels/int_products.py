@@ -1,104 +1,101 @@
 """Products of packed rows with int8 activations: one compiled entry a type.
 
-The arguments are those of `products.times_ints` after its first two.
+`job` is the address of what `team.arguments` reads.
 
 Source: our own.
 """
 
+from .activations import RECORD_BYTES
+from .blocks64 import times_rows
 from .decode import (
     decode_iq4_nl,
     decode_iq4_xs,
     decode_mxfp4,
     decode_q2_k,
     decode_q3_k,
-    decode_q4_0,
     decode_q4_1,
-    decode_q4_k,
     decode_q5_0,
     decode_q5_1,
     decode_q5_k,
-    decode_q6_k,
     decode_q8_0,
 )
-from .entry import entry
+from .entry import kernel
 from .forms import (
     IQ4_NL,
     IQ4_XS,
     MXFP4,
     Q2_K,
     Q3_K,
-    Q4_0,
     Q4_1,
-    Q4_K,
     Q5_0,
     Q5_1,
     Q5_K,
-    Q6_K,
     Q8_0,
 )
+from .int_rows import row_q4_0, row_q4_k, row_q6_k
 from .products import times_ints
 
 
-@entry
-def q8_0(*args):
-    times_ints(decode_q8_0, Q8_0, *args)
+@kernel
+def q8_0(job):
+    times_ints(decode_q8_0, Q8_0, job)
 
 
-@entry
-def q4_0(*args):
-    times_ints(decode_q4_0, Q4_0, *args)
+@kernel
+def q4_0(job):
+    times_rows(row_q4_0, RECORD_BYTES, job)
 
 
-@entry
-def q4_1(*args):
-    times_ints(decode_q4_1, Q4_1, *args)
+@kernel
+def q4_1(job):
+    times_ints(decode_q4_1, Q4_1, job)
 
 
-@entry
-def q5_0(*args):
-    times_ints(decode_q5_0, Q5_0, *args)
+@kernel
+def q5_0(job):
+    times_ints(decode_q5_0, Q5_0, job)
 
 
-@entry
-def q5_1(*args):
-    times_ints(decode_q5_1, Q5_1, *args)
+@kernel
+def q5_1(job):
+    times_ints(decode_q5_1, Q5_1, job)
 
 
-@entry
-def iq4_nl(*args):
-    times_ints(decode_iq4_nl, IQ4_NL, *args)
+@kernel
+def iq4_nl(job):
+    times_ints(decode_iq4_nl, IQ4_NL, job)
 
 
-@entry
-def mxfp4(*args):
-    times_ints(decode_mxfp4, MXFP4, *args)
+@kernel
+def mxfp4(job):
+    times_ints(decode_mxfp4, MXFP4, job)
 
 
-@entry
-def q2_k(*args):
-    times_ints(decode_q2_k, Q2_K, *args)
+@kernel
+def q2_k(job):
+    times_ints(decode_q2_k, Q2_K, job)
 
 
-@entry
-def q3_k(*args):
-    times_ints(decode_q3_k, Q3_K, *args)
+@kernel
+def q3_k(job):
+    times_ints(decode_q3_k, Q3_K, job)
 
 
-@entry
-def q4_k(*args):
-    times_ints(decode_q4_k, Q4_K, *args)
+@kernel
+def q4_k(job):
+    times_rows(row_q4_k, RECORD_BYTES, job)
 
 
-@entry
-def q5_k(*args):
-    times_ints(decode_q5_k, Q5_K, *args)
+@kernel
+def q5_k(job):
+    times_ints(decode_q5_k, Q5_K, job)
 
 
-@entry
-def q6_k(*args):
-    times_ints(decode_q6_k, Q6_K, *args)
+@kernel
+def q6_k(job):
+    times_rows(row_q6_k, RECORD_BYTES, job)
 
 
-@entry
-def iq4_xs(*args):
-    times_ints(decode_iq4_xs, IQ4_XS, *args)
+@kernel
+def iq4_xs(job):
+    times_ints(decode_iq4_xs, IQ4_XS, job)

@@ -14,29 +14,34 @@ Source: ggml-cpu's `ggml_vec_dot_*` for the integer form; the float form is our 
 import numpy as np
 from numba import njit
 
+from .activations import BASE, RECORD_BYTES, SUMS
+from .activations import SCALES as X_SCALES
+from .blocks64 import ask_ahead
 from .simd import (
-    add_products,
-    fetch_add,
     flip,
     fused,
-    ints_to_floats,
     load_bytes16,
     load_bytes64,
     load_f32,
     load_floats16,
     load_ints16,
     plus,
-    quarter0,
-    quarter1,
-    quarter2,
-    quarter3,
     splat,
     stack_memory,
     store,
     times,
+)
+from .simd_lanes import (
+    add_products,
+    ints_to_floats,
+    quarter0,
+    quarter1,
+    quarter2,
+    quarter3,
     to_floats,
     total,
 )
+from .team import arguments, n_rows, take_rows
 
 product = njit(nogil=True, error_model="numpy")
 
@@ -86,6 +91,7 @@ def decode_piece(decode, form, source, count, scratch):
     chunks = min(PIECE, count + 255) // 256
     for i in range(chunks):
         at = source + i * (256 // block_size * block_bytes)
+        ask_ahead(at, 0, 256 // block_size * block_bytes)
         decode_chunk(
             decode, block_size, block_bytes, at, count - 256 * i, scratch + i * CHUNK_BYTES
         )
@@ -116,18 +122,18 @@ def float_chunk(has_lows, scratch, x, sums):
 
 
 @product
-def times_floats(decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
+def times_floats(decode, form, job):
     """out (T, M) = x (T, N) float32 times the rows of a packed weight."""
+    weight, stride, n, x, tokens, out = arguments(job)
+    rows = n_rows(job)
     block_size, block_bytes, has_lows = form
     scratch = stack_memory()
     x_stride = bytes_between(n)
     zero = splat(ZERO)
     chunk_bytes = 256 // block_size * block_bytes
-    while True:
-        first = fetch_add(counter, step)
-        if first >= rows:
-            break
-        for row in range(first, min(first + step, rows)):
+    first, stop = take_rows(job)
+    while first < stop:
+        for row in range(first, stop):
             for t in range(tokens):
                 sums = (zero, zero, zero, zero)
                 source, at = weight + row * stride, x + t * x_stride
@@ -139,11 +145,7 @@ def times_floats(decode, form, weight, stride, rows, n, x, tokens, out, counter,
                     at += 1024 * chunks
                 result = total(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])))
                 store(out + 4 * (t * rows + row), result)
-
-
-# Activations for whole numbers, one record for 256 of them: the codes; for each four of them
-# −128 times their sum (int32); their scale, and their sum times the scale, for each 16.
-X_BASE, X_SCALES, X_SUMS, X_BYTES = 256, 512, 576, 640
+        first, stop = take_rows(job)
 
 
 @product
@@ -160,38 +162,39 @@ def int_chunk(has_lows, scratch, x, sums):
     b = fused(_int_products(scratch + 192, x + 192), quarter3(scales), b)
     if has_lows:
         lows = times(load_floats16(scratch + LOWS), splat(np.float32(-1)))
-        a = fused(lows, load_floats16(x + X_SUMS), a)
+        a = fused(lows, load_floats16(x + SUMS), a)
     return a, b
 
 
 @product
 def _int_products(codes, x):
     unsigned = flip(load_bytes64(codes), 128)
-    return ints_to_floats(add_products(load_ints16(x + X_BASE), unsigned, load_bytes64(x)))
+    return ints_to_floats(add_products(load_ints16(x + BASE), unsigned, load_bytes64(x)))
 
 
 @product
-def times_ints(decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
+def times_ints(decode, form, job):
     """As `times_floats`, for records of int8 activations."""
+    weight, stride, n, x, tokens, out = arguments(job)
+    rows = n_rows(job)
     block_size, block_bytes, has_lows = form
     scratch = stack_memory()
-    chunks = (n + 255) // 256
+    x_stride = (n + 255) // 256 * RECORD_BYTES
     zero = splat(ZERO)
     chunk_bytes = 256 // block_size * block_bytes
-    while True:
-        first = fetch_add(counter, step)
-        if first >= rows:
-            break
-        for row in range(first, min(first + step, rows)):
+    first, stop = take_rows(job)
+    while first < stop:
+        for row in range(first, stop):
             for t in range(tokens):
                 sums = (zero, zero)
-                source, at = weight + row * stride, x + t * chunks * X_BYTES
+                source, at = weight + row * stride, x + t * x_stride
                 for start in range(0, n, PIECE):
                     chunks = decode_piece(decode, form, source, n - start, scratch)
                     for i in range(chunks):
                         sums = int_chunk(
-                            has_lows, scratch + i * CHUNK_BYTES, at + X_BYTES * i, sums
+                            has_lows, scratch + i * CHUNK_BYTES, at + RECORD_BYTES * i, sums
                         )
                     source += chunks * chunk_bytes
-                    at += X_BYTES * chunks
+                    at += RECORD_BYTES * chunks
                 store(out + 4 * (t * rows + row), total(plus(sums[0], sums[1])))
+        first, stop = take_rows(job)

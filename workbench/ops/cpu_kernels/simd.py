@@ -5,11 +5,14 @@
     FLOATS16                  float32
 
 LLVM splits a vector that is wider than the registers of the machine, so the same kernel text runs
-with AVX-512, AVX2 and NEON. Where a machine has an instruction that LLVM does not find by itself
-(four products of bytes in one sum), it is named here, beside the plain form for all others.
-Addresses are int64; no alignment is asked for.
+with AVX-512, AVX2 and NEON. Addresses are int64; no alignment is asked for.
 
-Sources: the LLVM Language Reference; Intel's intrinsics guide for VPDPBUSD and PSHUFB.
+    simd          memory, the same for all lanes
+    simd_lanes    lanes change: conversions, moves, sums, look-ups
+    simd_blocks   64 bytes of a packed block, and the rounding of activations
+    atomics       what several threads read and write
+
+Source: the LLVM Language Reference.
 Left out: all that the kernels here do not need.
 """
 
@@ -47,16 +50,16 @@ FLOATS16 = Vector("floats16", ir.VectorType(F32, 16))
 # --- memory ----------------------------------------------------------------------------------
 
 
-def _pointer(builder, address, llvm):
+def pointer_to(builder, address, llvm):
     return builder.inttoptr(address, llvm.as_pointer())
 
 
-def _loader(name, result, llvm, convert=None):
+def loader(name, result, llvm, convert=None):
     """An intrinsic that reads `llvm` at an address and makes a `result` of it."""
 
     def load(typingctx, address):
         def codegen(context, builder, signature, args):
-            value = builder.load(_pointer(builder, args[0], llvm), align=1)
+            value = builder.load(pointer_to(builder, args[0], llvm), align=1)
             return convert(context, builder, value) if convert else value
 
         return result(types.int64), codegen
@@ -65,16 +68,21 @@ def _loader(name, result, llvm, convert=None):
     return intrinsic(load)
 
 
-def _has(context, *features) -> bool:
+def has_feature(context, *features) -> bool:
     """Whether the machine compiled for has all these features, by LLVM's names."""
     return all(f"+{name}" in context.codegen().magic_tuple()[2].split(",") for name in features)
 
 
-def _widen_halves(context, builder, halves):
+def is_arm(context) -> bool:
+    """Whether the machine compiled for is a 64-bit ARM."""
+    return context.codegen().magic_tuple()[0].startswith(("aarch64", "arm64"))
+
+
+def widen_halves(context, builder, halves):
     """float16 bits as integers, a scalar or a vector -> float32, every bit pattern right."""
     lanes = getattr(halves.type, "count", None)
     kind = (lambda t: ir.VectorType(t, lanes)) if lanes else (lambda t: t)
-    if _has(context, "f16c") or context.codegen().magic_tuple()[0].startswith("aarch64"):
+    if has_feature(context, "f16c") or is_arm(context):
         return builder.fpext(builder.bitcast(halves, kind(F16)), kind(F32))
     number = lambda value: ir.Constant(kind(I32), [value] * lanes if lanes else value)  # noqa: E731
     bits = builder.zext(halves, kind(I32))
@@ -98,35 +106,35 @@ def _widen_bfloats(context, builder, halves):
 
 def _widen_half_everywhere(context, builder, half):
     """One float16 as float32 in all lanes: in this order LLVM needs one move less."""
-    return _widen_halves(context, builder, _splat(builder, half, ir.VectorType(I16, 16)))
+    return widen_halves(context, builder, in_all_lanes(builder, half, ir.VectorType(I16, 16)))
 
 
-def _zext(llvm):
+def zext(llvm):
     return lambda context, builder, value: builder.zext(value, llvm)
 
 
-load_bytes16 = _loader("load_bytes16", BYTES16, BYTES16.llvm)
-load_bytes32 = _loader("load_bytes32", BYTES32, BYTES32.llvm)
-load_bytes64 = _loader("load_bytes64", BYTES64, BYTES64.llvm)
-load_ints16 = _loader("load_ints16", INTS16, INTS16.llvm)
-load_floats16 = _loader("load_floats16", FLOATS16, FLOATS16.llvm)
-load_f16_16 = _loader("load_f16_16", FLOATS16, ir.VectorType(I16, 16), _widen_halves)
-load_bf16_16 = _loader("load_bf16_16", FLOATS16, ir.VectorType(I16, 16), _widen_bfloats)
-load_f16_everywhere = _loader("load_f16_everywhere", FLOATS16, I16, _widen_half_everywhere)
-load_bytes_as_ints16 = _loader("load_bytes_as_ints16", INTS16, BYTES16.llvm, _zext(INTS16.llvm))
-load_f32 = _loader("load_f32", types.float32, F32)
-load_f16 = _loader("load_f16", types.float32, I16, _widen_halves)
-load_u8 = _loader("load_u8", types.int64, I8, _zext(I64))
-load_u16 = _loader("load_u16", types.int64, I16, _zext(I64))
-load_u32 = _loader("load_u32", types.int64, I32, _zext(I64))
+load_bytes16 = loader("load_bytes16", BYTES16, BYTES16.llvm)
+load_bytes32 = loader("load_bytes32", BYTES32, BYTES32.llvm)
+load_bytes64 = loader("load_bytes64", BYTES64, BYTES64.llvm)
+load_ints16 = loader("load_ints16", INTS16, INTS16.llvm)
+load_floats16 = loader("load_floats16", FLOATS16, FLOATS16.llvm)
+load_f16_16 = loader("load_f16_16", FLOATS16, ir.VectorType(I16, 16), widen_halves)
+load_bf16_16 = loader("load_bf16_16", FLOATS16, ir.VectorType(I16, 16), _widen_bfloats)
+load_f16_everywhere = loader("load_f16_everywhere", FLOATS16, I16, _widen_half_everywhere)
+load_f32 = loader("load_f32", types.float32, F32)
+load_f16 = loader("load_f16", types.float32, I16, widen_halves)
+load_u8 = loader("load_u8", types.int64, I8, zext(I64))
+load_u16 = loader("load_u16", types.int64, I16, zext(I64))
+load_u32 = loader("load_u32", types.int64, I32, zext(I64))
+load_i64 = loader("load_i64", types.int64, I64)
 
 
 @intrinsic
 def store(typingctx, address, value):
-    """Write a vector or a float32 to an address."""
+    """Write a vector or a number to an address."""
 
     def codegen(context, builder, signature, args):
-        target = _pointer(builder, args[0], args[1].type)
+        target = pointer_to(builder, args[0], args[1].type)
         builder.store(args[1], target, align=1)
         return context.get_dummy_value()
 
@@ -146,20 +154,36 @@ def stack_memory(typingctx):
 
 
 @intrinsic
-def fetch_add(typingctx, address, amount):
-    """Add to the int64 at an address and return what it was, all threads one after the other."""
+def store_u16(typingctx, address, value):
+    """Write the lower 16 bits of an integer to an address."""
 
     def codegen(context, builder, signature, args):
-        target = _pointer(builder, args[0], I64)
-        return builder.atomic_rmw("add", target, args[1], "monotonic")
+        target = pointer_to(builder, args[0], I16)
+        builder.store(builder.trunc(args[1], I16), target, align=1)
+        return context.get_dummy_value()
 
-    return types.int64(types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at an address, which may lie anywhere: nothing is read."""
+
+    def codegen(context, builder, signature, args):
+        target = I8.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [target, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        numbers = [ir.Constant(I32, number) for number in (0, 3, 1)]  # to read, all levels, data
+        builder.call(function, [builder.inttoptr(args[0], target), *numbers])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 # --- elementwise -----------------------------------------------------------------------------
 
 
-def _splat(builder, value, llvm):
+def in_all_lanes(builder, value, llvm):
     """A scalar in all lanes."""
     lanes = ir.Constant(ir.VectorType(I32, llvm.count), [0] * llvm.count)
     first = builder.insert_element(ir.Constant(llvm, ir.Undefined), value, ir.Constant(I32, 0))
@@ -171,7 +195,7 @@ def _bytewise(name, operation):
 
     def apply(typingctx, vector, number):
         def codegen(context, builder, signature, args):
-            lanes = _splat(builder, builder.trunc(args[1], I8), args[0].type)
+            lanes = in_all_lanes(builder, builder.trunc(args[1], I8), args[0].type)
             return getattr(builder, operation)(args[0], lanes)
 
         return vector(vector, types.int64), codegen
@@ -211,7 +235,9 @@ def or_masked(typingctx, numbers, mask, bits):
 
     def codegen(context, builder, signature, args):
         numbers, mask, bits = args
-        lanes = [_splat(builder, builder.trunc(bits, I32), INTS16.llvm) for bits in (mask, bits)]
+        lanes = [
+            in_all_lanes(builder, builder.trunc(bits, I32), INTS16.llvm) for bits in (mask, bits)
+        ]
         return builder.bitcast(
             builder.or_(builder.and_(numbers, lanes[0]), lanes[1]), FLOATS16.llvm
         )
@@ -235,164 +261,6 @@ def splat(typingctx, number):
     """One float32 in all lanes."""
 
     def codegen(context, builder, signature, args):
-        return _splat(builder, args[0], FLOATS16.llvm)
+        return in_all_lanes(builder, args[0], FLOATS16.llvm)
 
     return FLOATS16(types.float32), codegen
-
-
-# --- conversions and moves -------------------------------------------------------------------
-
-
-def _converter(name, source, result, *steps):
-    """An intrinsic of one vector: steps are (builder method, LLVM type)."""
-
-    def convert(typingctx, vector):
-        def codegen(context, builder, signature, args):
-            value = args[0]
-            for operation, llvm in steps:
-                value = getattr(builder, operation)(value, llvm)
-            return value
-
-        return result(source), codegen
-
-    convert.__name__ = convert.__qualname__ = name
-    return intrinsic(convert)
-
-
-to_floats = _converter(
-    "to_floats", BYTES16, FLOATS16, ("sext", INTS16.llvm), ("sitofp", FLOATS16.llvm)
-)
-unsigned_to_floats = _converter(
-    "unsigned_to_floats", BYTES16, FLOATS16, ("zext", INTS16.llvm), ("sitofp", FLOATS16.llvm)
-)
-ints_to_floats = _converter("ints_to_floats", INTS16, FLOATS16, ("sitofp", FLOATS16.llvm))
-BITS32 = ir.VectorType(ir.IntType(1), 32)
-bits_to_bytes = _converter(
-    "bits_to_bytes",
-    types.int64,
-    BYTES32,
-    ("trunc", I32),
-    ("bitcast", BITS32),
-    ("zext", BYTES32.llvm),
-)
-
-
-def _shuffle(builder, a, b, order):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
-
-
-def _mover(name, source, result, order):
-    """An intrinsic that picks lanes of one vector."""
-
-    def move(typingctx, vector):
-        def codegen(context, builder, signature, args):
-            return _shuffle(builder, args[0], args[0], order)
-
-        return result(source), codegen
-
-    move.__name__ = move.__qualname__ = name
-    return intrinsic(move)
-
-
-each_twice = _mover("each_twice", BYTES16, BYTES16, [i // 2 for i in range(16)])
-QUARTERS = [[4 * j + i // 4 for i in range(16)] for j in range(4)]  # 4 lanes, each four times
-quarter0 = _mover("quarter0", FLOATS16, FLOATS16, QUARTERS[0])
-quarter1 = _mover("quarter1", FLOATS16, FLOATS16, QUARTERS[1])
-quarter2 = _mover("quarter2", FLOATS16, FLOATS16, QUARTERS[2])
-quarter3 = _mover("quarter3", FLOATS16, FLOATS16, QUARTERS[3])
-lower = _mover("lower", BYTES32, BYTES16, range(16))
-upper = _mover("upper", BYTES32, BYTES16, range(16, 32))
-
-
-@intrinsic
-def from_words(typingctx, first, second, third, fourth):
-    """Four integers of 32 bits, lowest first, as 16 bytes."""
-
-    def codegen(context, builder, signature, args):
-        words = ir.Constant(ir.VectorType(I32, 4), ir.Undefined)
-        for i, word in enumerate(args):
-            words = builder.insert_element(words, builder.trunc(word, I32), ir.Constant(I32, i))
-        return builder.bitcast(words, BYTES16.llvm)
-
-    return BYTES16(*[types.int64] * 4), codegen
-
-
-@intrinsic
-def float_of_bits(typingctx, bits):
-    """The float32 with these bits."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(builder.trunc(args[0], I32), F32)
-
-    return types.float32(types.int64), codegen
-
-
-@intrinsic
-def bits_of_float(typingctx, number):
-    """The bits of a float32."""
-
-    def codegen(context, builder, signature, args):
-        return builder.zext(builder.bitcast(args[0], I32), I64)
-
-    return types.int64(types.float32), codegen
-
-
-@intrinsic
-def total(typingctx, vector):
-    """The sum of all floats of a vector."""
-
-    def codegen(context, builder, signature, args):
-        value = args[0]
-        for half in (8, 4, 2, 1):
-            parts = [_shuffle(builder, value, value, range(i, i + half)) for i in (0, half)]
-            value = builder.fadd(*parts)
-        return builder.extract_element(value, ir.Constant(I32, 0))
-
-    return types.float32(FLOATS16), codegen
-
-
-@intrinsic
-def look_up(typingctx, table, codes):
-    """The byte of a table of 16 that each code, 0..15, names."""
-
-    def codegen(context, builder, signature, args):
-        """The machine's own look-up, or byte for byte."""
-        table, codes = args
-        name = "llvm.x86.ssse3.pshuf.b.128" if _has(context, "ssse3") else None
-        if context.codegen().magic_tuple()[0].startswith("aarch64"):
-            name = "llvm.aarch64.neon.tbl1.v16i8"
-        if name:
-            kind = ir.FunctionType(BYTES16.llvm, [BYTES16.llvm] * 2)
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            return builder.call(function, args)
-        out = ir.Constant(BYTES16.llvm, ir.Undefined)
-        for i in range(16):
-            lane = ir.Constant(I32, i)
-            level = builder.extract_element(table, builder.extract_element(codes, lane))
-            out = builder.insert_element(out, level, lane)
-        return out
-
-    return BYTES16(BYTES16, BYTES16), codegen
-
-
-@intrinsic
-def add_products(typingctx, sums, unsigned, signed):
-    """Add to each int32 the four products of the bytes (0..255 by -127..127) at its place."""
-
-    def codegen(context, builder, signature, args):
-        """VNNI, or products of 32 bits."""
-        sums, unsigned, signed = args
-        if _has(context, "avx512vnni"):
-            kind = ir.FunctionType(INTS16.llvm, [INTS16.llvm] * 3)  # LLVM 21 and later upgrade it
-            name = "llvm.x86.avx512.vpdpbusd.512"
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            words = [builder.bitcast(value, INTS16.llvm) for value in (unsigned, signed)]
-            return builder.call(function, [sums, *words])
-        wide = ir.VectorType(I32, 64)
-        products = builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide))
-        for count in (64, 32):  # neighbours are added: LLVM makes a multiply-add of pairs of it
-            pairs = [_shuffle(builder, products, products, range(i, count, 2)) for i in (0, 1)]
-            products = builder.add(*pairs)
-        return builder.add(sums, products)
-
-    return INTS16(INTS16, BYTES64, BYTES64), codegen

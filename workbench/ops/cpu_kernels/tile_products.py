@@ -1,6 +1,6 @@
 """Products of packed rows with many tokens: one compiled entry a type.
 
-The arguments are those of `tiles.times_tiles` after its first three.
+`job` is the address of what `team.arguments` reads.
 
 Source: our own.
 """
@@ -20,7 +20,7 @@ from .decode import (
     decode_q6_k,
     decode_q8_0,
 )
-from .entry import entry
+from .entry import kernel
 from .forms import (
     HALF,
     IQ4_NL,
@@ -41,76 +41,76 @@ from .simd import load_bf16_16, load_f16_16
 from .tiles import expand_bf16, expand_blocks, expand_f16, times_tiles
 
 
-@entry
-def q8_0(*args):
-    times_tiles(expand_blocks, decode_q8_0, Q8_0, *args)
+@kernel
+def q8_0(job):
+    times_tiles(expand_blocks, decode_q8_0, Q8_0, job)
 
 
-@entry
-def q4_0(*args):
-    times_tiles(expand_blocks, decode_q4_0, Q4_0, *args)
+@kernel
+def q4_0(job):
+    times_tiles(expand_blocks, decode_q4_0, Q4_0, job)
 
 
-@entry
-def q4_1(*args):
-    times_tiles(expand_blocks, decode_q4_1, Q4_1, *args)
+@kernel
+def q4_1(job):
+    times_tiles(expand_blocks, decode_q4_1, Q4_1, job)
 
 
-@entry
-def q5_0(*args):
-    times_tiles(expand_blocks, decode_q5_0, Q5_0, *args)
+@kernel
+def q5_0(job):
+    times_tiles(expand_blocks, decode_q5_0, Q5_0, job)
 
 
-@entry
-def q5_1(*args):
-    times_tiles(expand_blocks, decode_q5_1, Q5_1, *args)
+@kernel
+def q5_1(job):
+    times_tiles(expand_blocks, decode_q5_1, Q5_1, job)
 
 
-@entry
-def iq4_nl(*args):
-    times_tiles(expand_blocks, decode_iq4_nl, IQ4_NL, *args)
+@kernel
+def iq4_nl(job):
+    times_tiles(expand_blocks, decode_iq4_nl, IQ4_NL, job)
 
 
-@entry
-def mxfp4(*args):
-    times_tiles(expand_blocks, decode_mxfp4, MXFP4, *args)
+@kernel
+def mxfp4(job):
+    times_tiles(expand_blocks, decode_mxfp4, MXFP4, job)
 
 
-@entry
-def q2_k(*args):
-    times_tiles(expand_blocks, decode_q2_k, Q2_K, *args)
+@kernel
+def q2_k(job):
+    times_tiles(expand_blocks, decode_q2_k, Q2_K, job)
 
 
-@entry
-def q3_k(*args):
-    times_tiles(expand_blocks, decode_q3_k, Q3_K, *args)
+@kernel
+def q3_k(job):
+    times_tiles(expand_blocks, decode_q3_k, Q3_K, job)
 
 
-@entry
-def q4_k(*args):
-    times_tiles(expand_blocks, decode_q4_k, Q4_K, *args)
+@kernel
+def q4_k(job):
+    times_tiles(expand_blocks, decode_q4_k, Q4_K, job)
 
 
-@entry
-def q5_k(*args):
-    times_tiles(expand_blocks, decode_q5_k, Q5_K, *args)
+@kernel
+def q5_k(job):
+    times_tiles(expand_blocks, decode_q5_k, Q5_K, job)
 
 
-@entry
-def q6_k(*args):
-    times_tiles(expand_blocks, decode_q6_k, Q6_K, *args)
+@kernel
+def q6_k(job):
+    times_tiles(expand_blocks, decode_q6_k, Q6_K, job)
 
 
-@entry
-def iq4_xs(*args):
-    times_tiles(expand_blocks, decode_iq4_xs, IQ4_XS, *args)
+@kernel
+def iq4_xs(job):
+    times_tiles(expand_blocks, decode_iq4_xs, IQ4_XS, job)
 
 
-@entry
-def f16(*args):
-    times_tiles(expand_f16, load_f16_16, HALF, *args)
+@kernel
+def f16(job):
+    times_tiles(expand_f16, load_f16_16, HALF, job)
 
 
-@entry
-def bf16(*args):
-    times_tiles(expand_bf16, load_bf16_16, HALF, *args)
+@kernel
+def bf16(job):
+    times_tiles(expand_bf16, load_bf16_16, HALF, job)

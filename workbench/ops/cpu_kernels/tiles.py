@@ -15,21 +15,13 @@ from numba.extending import register_jitable
 
 from .half_products import load_bf16
 from .products import bytes_between, decode_chunk, sixteen_weights
-from .simd import (
-    fetch_add,
-    fused,
-    load_f16,
-    load_f32,
-    load_floats16,
-    splat,
-    stack_memory,
-    store,
-    total,
-)
+from .simd import fused, load_f16, load_f32, load_floats16, splat, stack_memory, store
+from .simd_lanes import total
+from .team import arguments, n_rows, take_rows
 
 product = njit(nogil=True, error_model="numpy")
 
-TILE_COLUMNS = 2048
+TILE_ROWS, TILE_COLUMNS = 64, 2048
 ROW_BYTES = 4 * TILE_COLUMNS + 64  # rows a power of two apart would fight for the same cache lines
 ZERO = np.float32(0)
 
@@ -125,18 +117,18 @@ def _times_tile(tile, count, columns, rows, x, x_stride, tokens, out):
 
 
 @product
-def times_tiles(expand, decode, form, weight, stride, rows, n, x, tokens, out, counter, step):
-    """out (T, M), zeros before, plus x (T, N) times the rows; step: rows of a tile."""
+def times_tiles(expand, decode, form, job):
+    """out (T, M), zeros before, plus x (T, N) times the rows."""
+    weight, stride, n, x, tokens, out = arguments(job)
+    rows = n_rows(job)
     scratch = stack_memory()
-    memory = np.zeros(step * ROW_BYTES + 64, np.uint8)
+    memory = np.zeros(TILE_ROWS * ROW_BYTES + 64, np.uint8)
     tile = (memory.ctypes.data + 63) // 64 * 64
     x_stride = bytes_between(n)
     chunk_bytes = 256 // form[0] * form[1]
-    while True:
-        first = fetch_add(counter, step)
-        if first >= rows:
-            break
-        count = min(step, rows - first)
+    first, stop = take_rows(job)
+    while first < stop:
+        count = min(TILE_ROWS, stop - first)
         for start in range(0, n, TILE_COLUMNS):
             columns = min(TILE_COLUMNS, n - start)
             for row in range(count):
@@ -144,4 +136,7 @@ def times_tiles(expand, decode, form, weight, stride, rows, n, x, tokens, out, c
                 expand(decode, form, source, columns, tile + row * ROW_BYTES, scratch)
             padded = (columns + 255) // 256 * 256
             _times_tile(tile, count, padded, rows, x + 4 * start, x_stride, tokens, out + 4 * first)
+        first += count
+        if first == stop:
+            first, stop = take_rows(job)
     memory[0] = 0  # alive until here
