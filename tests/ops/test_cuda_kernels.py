@@ -1,30 +1,17 @@
 """The CUDA kernels give the bits of NumPy: on the CPU through a shim, on a GPU if one is here."""
 
-import ctypes
-import functools
-import re
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
 from tests.ops.raw_blocks import bits, random_blocks
 from workbench.errors import ParameterError
 from workbench.ops import PackedTensor, kernels
+from workbench.ops.kernels import SOURCES
 from workbench.quants import CODECS, dequantize
 
-SHIM = Path(__file__).with_name("cpu_shim.hpp")
 TYPES = [type for types in kernels.FAMILIES.values() for type in types]
 FAMILY = {type: family for family, types in kernels.FAMILIES.items() for type in types}
-ARCHITECTURES = ("80", "89", "90", "100", "120")
-GUARD = 64  # numbers behind the output that a kernel must leave alone
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="g++, which compiles the kernels for the CPU, is not here"
-)
 
 
 def gpu_is_missing() -> str:
@@ -44,57 +31,21 @@ NO_GPU = gpu_is_missing()
 needs_gpu = pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU or "a GPU is here")
 
 
-def kernel_file(family: str) -> Path:
-    return kernels.FOLDER / f"dequantize_{family}.cu"
-
-
 def expected(raw: np.ndarray, type: str, dtype: str) -> np.ndarray:
     """What the NumPy twin reads, rounded to dtype."""
     with np.errstate(all="ignore"):
         return dequantize(raw, type).astype(dtype)
 
 
-def aligned(n_bytes: int) -> np.ndarray:
-    """n_bytes from an address that is a multiple of 64, as those of GPU memory are."""
-    memory = np.empty(n_bytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + n_bytes]
-
-
-@functools.cache
-def cpu_library(family: str) -> ctypes.CDLL:
-    """The kernels of a family compiled for this CPU, with the shim instead of the PTX."""
-    source = kernels.join_sources([SHIM, kernels.FOLDER / "blocks.cuh", kernel_file(family)])
-    options = "-O1 -std=c++17 -ffp-contract=off -fPIC -shared -x c++ - -o".split()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{family}.so"
-        done = subprocess.run(["g++", *options, path], input=source, text=True, capture_output=True)
-        assert done.returncode == 0, done.stderr
-        return ctypes.CDLL(str(path))
-
-
 def run_on_cpu(raw: np.ndarray, type: str, dtype: str) -> np.ndarray:
-    """The kernel's output for (n, type size) blocks; checks that nothing behind it was written."""
-    library, n_blocks, n = cpu_library(FAMILY[type]), len(raw), raw.size // raw.shape[1]
-    n *= CODECS[type].block_size
-    blocks, table = aligned(raw.size), kernels.dequantize_table(type)
-    blocks[:] = raw.reshape(-1)
-    if table is not None:
-        aligned_table = aligned(table.size)
-        aligned_table[:] = table
-    out = aligned((n + GUARD) * np.dtype(dtype).itemsize).view(dtype)
-    out[:] = 77
-    library.launch(
-        getattr(library, f"dequantize_{type}_{dtype}"),
-        ctypes.c_void_p(blocks.ctypes.data),
-        ctypes.c_void_p(None if table is None else aligned_table.ctypes.data),
-        ctypes.c_void_p(out.ctypes.data),
-        ctypes.c_ulonglong(n_blocks),
-        ctypes.c_uint(-(-n // kernels.WEIGHTS_PER_THREAD_BLOCK)),
-        ctypes.c_uint(kernels.THREADS),
-    )
-    np.testing.assert_array_equal(out[n:], np.full(GUARD, 77, dtype))
-    return out[:n]
+    """The kernel's output for (n, type size) blocks."""
+    n_blocks = len(raw)
+    out = np.full(n_blocks * CODECS[type].block_size, 77, dtype)
+    library = compile_for_cpu(SOURCES[f"dequantize_{FAMILY[type]}"])
+    table, grid = kernels.dequantize_table(type), -(-out.size // kernels.WEIGHTS_PER_THREAD_BLOCK)
+    name = f"dequantize_{type}_{dtype}"
+    launch(library, name, grid, kernels.THREADS, 0, raw, table, out, n_blocks)
+    return out
 
 
 def test_every_type_that_numpy_can_read_has_a_kernel():
@@ -126,40 +77,6 @@ def test_the_shim_rounds_every_float16_and_its_neighbours_as_numpy():
     raw = np.stack([exact, middle - 1, middle, middle + 1], axis=1).reshape(-1, 1).view(np.uint8)
     got, want = run_on_cpu(raw, "F32", "float16"), expected(raw, "F32", "float16").reshape(-1)
     np.testing.assert_array_equal(bits(got), bits(want))
-
-
-@pytest.mark.parametrize("family", kernels.FAMILIES)
-def test_only_the_shared_text_names_machine_instructions(family):
-    text = kernel_file(family).read_text() + (kernels.FOLDER / "blocks.cuh").read_text()
-    assert "asm" not in text and "#include" not in text
-
-
-@pytest.mark.parametrize("path", sorted(kernels.FOLDER.glob("*.cu*")), ids=lambda path: path.name)
-def test_kernel_files_are_as_small_and_narrow_as_those_of_python(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= 400 and max(map(len, lines)) <= 100
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("family", kernels.FAMILIES)
-def test_every_kernel_compiles_for_every_architecture_without_spills(family, architecture):
-    nvrtc = pytest.importorskip(
-        "cupy_backends.cuda.libs.nvrtc", reason="CuPy, whose NVRTC compiles, is not installed"
-    )
-    source = kernels.join_sources([*kernels.SHARED, kernel_file(family)])
-    try:
-        program = nvrtc.createProgram(source, family, (), ())
-    except Exception as error:  # CuPy without its [ctk] extra has no NVRTC
-        pytest.skip(f"CuPy's NVRTC cannot be loaded: {error}")
-    options = (f"-arch=sm_{architecture}", "-std=c++17", "-ftz=true", "--ptxas-options=-v")
-    try:
-        nvrtc.compileProgram(program, options)
-    except nvrtc.NVRTCError:
-        pytest.fail(nvrtc.getProgramLog(program))
-    log = nvrtc.getProgramLog(program)
-    compiled = re.findall(r"Compiling entry function 'dequantize_(\w+)_float", log)
-    assert sorted(compiled) == sorted(2 * kernels.FAMILIES[family])
-    assert re.findall(r"(\d+) bytes spill", log) == ["0"] * 4 * len(kernels.FAMILIES[family])
 
 
 # --- on a GPU --------------------------------------------------------------------------------

@@ -1,15 +1,19 @@
 """The CUDA text of the kernels and the tables they read, put together without CUDA.
 
-    ptx.cuh             the machine's instructions behind plain names
+    ptx.cuh             the machine's instructions behind plain names: numbers and memory
+    ptx_warp.cuh        what the threads of a warp do together: shuffles, tensor cores
+    ptx_async.cuh       copies beside the threads, barriers, other thread blocks
     blocks.cuh          the dequantizing kernel, a template over the type
     dequantize_*.cu     the types, a file a family, as in `workbench.quants`
 
-A source is the shared text and one family's file, one after the other: never an `#include`, because
-the cache of compiled kernels knows only the text it was given.
+A source is some shared text and one family's file, one after the other: never an `#include`, as the
+cache of compiled kernels knows only the text it was given. `SOURCES` names all of them, and the
+tests compile each.
 Left out: compiling and launching, which is `workbench.ops.cuda`.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,9 +23,12 @@ from ...quants import grids, iq4, mx
 
 __all__ = [
     "CHUNKS",
+    "DECODE_SHARED",
     "FAMILIES",
     "FOLDER",
     "SHARED",
+    "SOURCES",
+    "Source",
     "THREADS",
     "WEIGHTS_PER_THREAD_BLOCK",
     "dequantize_table",
@@ -30,10 +37,12 @@ __all__ = [
 
 FOLDER = Path(__file__).parent
 SHARED = (FOLDER / "ptx.cuh", FOLDER / "blocks.cuh")
+DECODE_SHARED = (FOLDER / "ptx.cuh", FOLDER / "ptx_warp.cuh", FOLDER / "ptx_async.cuh")
 
-THREADS = 256  # of a thread block
+THREADS = 256  # of a dequantizing thread block
 CHUNKS = 2  # times 8 weights a thread
 WEIGHTS_PER_THREAD_BLOCK = THREADS * CHUNKS * 8
+DEQUANTIZE_SIZES: Mapping[str, object] = MappingProxyType({"THREADS": THREADS, "CHUNKS": CHUNKS})
 
 # The types of dequantize_FAMILY.cu.
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -48,10 +57,53 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def join_sources(paths: Iterable[Path]) -> str:
-    """The texts of the files one after the other, each line reported as that of its own file."""
-    sizes = f"#define THREADS {THREADS}\n#define CHUNKS {CHUNKS}\n"
+def join_sources(paths: Iterable[Path], defines: Mapping[str, object] = DEQUANTIZE_SIZES) -> str:
+    """The texts of the files one after the other, each line reported as that of its own file.
+
+    defines: names that stand for a value in all of the text, such as {"HEAD_DIM": 128}.
+    """
+    sizes = "".join(f"#define {name} {value}\n" for name, value in defines.items())
     return sizes + "\n".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in paths)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one compiled text, in order, and the names that it takes as given."""
+
+    paths: tuple[Path, ...]
+    defines: Mapping[str, object] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """What the compiler gets."""
+        return join_sources(self.paths, self.defines)
+
+
+def _dequantize(family: str) -> Source:
+    return Source((*SHARED, FOLDER / f"dequantize_{family}.cu"), DEQUANTIZE_SIZES)
+
+
+def _matvec(family: str) -> Source:
+    shared = ("ptx.cuh", "ptx_warp.cuh", "blocks.cuh", "matvec.cuh", f"dequantize_{family}.cu")
+    return Source(tuple(FOLDER / file for file in shared), DEQUANTIZE_SIZES)
+
+
+def _decode(*files: str, **defines: object) -> Source:
+    """A source that begins with the whole vocabulary of the machine."""
+    return Source((*DECODE_SHARED, *(FOLDER / file for file in files)), defines)
+
+
+# Every text that is compiled, with one typical choice of the names that it takes as given.
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        **{f"dequantize_{family}": _dequantize(family) for family in FAMILIES},
+        **{f"matvec_{family}": _matvec(family) for family in FAMILIES},
+        "plain": _decode("plain.cu"),
+        "repack": _decode("repack.cu", THREADS=256, TILES=2),
+        "prefill": _decode("prefill.cu", ROW_THREADS=256),
+        "flash_attention": _decode("flash_attention.cu", HEAD_DIM=128, RULES=0, ROW_TILES=2),
+        "sample": _decode("sample.cuh", "sample_exact.cuh", "sample_chain.cuh", "sample.cu"),
+    }
+)
 
 
 def dequantize_table(type: str) -> np.ndarray | None:
