@@ -5,7 +5,8 @@
     │   └── GGUFNotFoundError  FileNotFoundError  there is no file at that path
     ├── UnsupportedError   ValueError         sound input that this version cannot handle
     ├── ParameterError     ValueError         an argument out of range or of a wrong type
-    └── ContextFullError   ValueError         the tokens do not fit into the context
+    ├── ContextFullError   ValueError         the tokens do not fit into the context
+    └── DeviceMemoryError  MemoryError        the model does not fit into the GPU's memory
 
 A message is one sentence: `place: what is wrong; expected X, got Y; what to do`.
 Our own broken invariants are `assert`s, not these.
@@ -13,6 +14,7 @@ Our own broken invariants are `assert`s, not these.
 
 __all__ = [
     "ContextFullError",
+    "DeviceMemoryError",
     "GGUFError",
     "GGUFNotFoundError",
     "ParameterError",
@@ -46,3 +48,7 @@ class ParameterError(WorkbenchError, ValueError):
 
 class ContextFullError(WorkbenchError, ValueError):
     """The tokens do not fit into the context window."""
+
+
+class DeviceMemoryError(WorkbenchError, MemoryError):
+    """The GPU has too little free memory for the model, its cache or its workspace."""

@@ -58,6 +58,7 @@ def write_gguf(
     types: Mapping[str, str] | None = None,
     version: int | None = None,
     byte_order: str | None = None,
+    durable: bool = True,
 ) -> None:
     """Write a GGUF file, in the order of the two mappings, through a temporary file.
 
@@ -70,6 +71,8 @@ def write_gguf(
     types: key -> type name that overrules the above, such as {"x": "UINT64", "y": "ARRAY[STRING]"};
         `dict(gguf.metadata)` with `types=gguf.metadata.types` edits a file and keeps its types.
     version, byte_order: default to those of `metadata` if it came from a file, else 3 and "little".
+    durable: wait until the disk has all of it; False leaves that to the operating system, which is
+        enough for a file that can be made again.
     Raises: ParameterError for what cannot be stored; nothing is left behind then.
     Source: gguf_write_out in ggml/src/gguf.cpp.
     """
@@ -81,7 +84,7 @@ def write_gguf(
     pads_end = True
     if layout is not None and layout.has_tensors == bool(plan):
         pads_end = layout.pads_end
-    with _complete_or_nothing(path) as file:
+    with _complete_or_nothing(path, durable) as file:
         file.write(head)
         if plan or pads_end:
             file.write(bytes(-len(head) % alignment))
@@ -246,7 +249,7 @@ def _stored_bytes(tensor: _Planned, byte_order: str) -> np.ndarray:
 
 
 @contextmanager
-def _complete_or_nothing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def _complete_or_nothing(path: str | os.PathLike, durable: bool) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends, and vanishes if it fails."""
     try:
         target = os.path.abspath(os.fsdecode(path))
@@ -265,7 +268,8 @@ def _complete_or_nothing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(part, target)
     except BaseException as error:
         os.unlink(part)
