@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import REFERENCE, needs_reference
-from workbench.errors import ContextFullError, ParameterError
+from workbench.errors import ContextFullError, ParameterError, UnsupportedError
 from workbench.generate import Step, TextStream, generate, logprob_of
 from workbench.model import load_model
+from workbench.ops.sampling_layout import DrawnToken
 from workbench.quants.file import open_gguf
 from workbench.sampling import SamplerChain, SamplingParams, stages
 from workbench.tokenizer import load_tokenizer
@@ -48,7 +50,7 @@ class ScriptModel:
 
     def __init__(self, script, n_ctx_train=64, add_bos=True):
         self.script, self.calls = list(script), []
-        self.tokenizer = BytesTokenizer(add_bos)
+        self.tokenizer, self.device = BytesTokenizer(add_bos), "cpu"
         self.config = SimpleNamespace(n_ctx_train=n_ctx_train)
 
     def new_cache(self, n_ctx=None):
@@ -225,6 +227,123 @@ def test_the_chain_sees_prompt_and_new_tokens_as_history():
     chain = SamplerChain([stages.Stage("spy", {}, spy), stages.temp(0)])
     run(b"ab", params=chain, max_tokens=2)
     assert seen == [[BOS, *b"Hi"], [BOS, *b"Hi", *b"a"]]
+
+
+class GraphOfScript:
+    """Draws on a device of Python what the script says, AHEAD of the host; and holds the logits."""
+
+    stream = None
+
+    def __init__(self, model, chain):
+        self.model, self.chain, self.sampler, self.drawn = model, chain, self, []
+
+    def begin(self, logits, settings, generator, token, position, stream):
+        self.position = position
+        self._draw(logits)
+
+    def launch(self):
+        self._draw(self.model.logits_at(len(self.drawn)))
+
+    def _draw(self, logits):
+        self.drawn.append((*SamplerChain(self.chain.stages).sample(logits), logits))
+
+    def wait(self, step, stream):
+        token_id, left, logits = self.drawn[step]
+        logprob = logprob_of(logits, token_id)
+        return DrawnToken(
+            token_id, logprob, left.ids, left.logits, 0.0, len(left), True, True, False
+        )
+
+    def stop(self, stream):
+        self.model.stopped = True
+
+
+class DeviceModel(ScriptModel):
+    """The script on a device with a decode graph, or without one for a reason."""
+
+    def __init__(self, script, why_not=None):
+        super().__init__(script)
+        self.device, self.why_not, self.stopped = "cuda:0", why_not, False
+
+    def new_cache(self, n_ctx=None):
+        return DeviceCache(n_ctx)
+
+    def forward(self, token_ids, cache, last_only=False):
+        logits = super().forward(token_ids, cache, last_only)
+        cache.n_past -= len(token_ids)
+        with cache.appending(token_ids):
+            return logits
+
+    def logits_at(self, step):
+        logits = np.zeros(258, np.float32)
+        logits[self.script[step] if step < len(self.script) else 0] = 5
+        return logits
+
+    def decode_graph(self, cache):
+        if self.why_not:
+            raise UnsupportedError(self.why_not)
+        self.graph = GraphOfScript(self, SamplerChain(GREEDY))
+        return self.graph
+
+
+class DeviceCache(FakeCache):
+    @property
+    def token_ids(self):
+        return [0] * self.n_past
+
+    @contextmanager
+    def appending(self, token_ids):
+        assert self.n_past + len(token_ids) <= self.n_ctx
+        yield
+        self.n_past += len(token_ids)
+
+
+@pytest.mark.parametrize("script", [b"abcdef", [*"né".encode(), EOG, 97, 98]])
+def test_steps_from_a_device_are_those_of_the_host(script):
+    on_host, on_device = ScriptModel(script), DeviceModel(script)
+    want = list(generate(on_host, "Hi", GREEDY, max_tokens=5))
+    got = list(generate(on_device, "Hi", GREEDY, max_tokens=5))
+    for a, b in zip(got, want, strict=True):
+        assert (a.token_id, a.text, a.logprob, a.position, a.stop) == (
+            b.token_id,
+            b.text,
+            b.logprob,
+            b.position,
+            b.stop,
+        )
+        np.testing.assert_array_equal(a.candidates.ids, b.candidates.ids)
+    assert on_device.calls == [[BOS, *b"Hi"]] and on_device.stopped
+    assert on_device.graph.position == 2
+
+
+def test_a_device_ends_the_text_where_the_context_is_full():
+    model, cache = DeviceModel(b"abcdefgh"), DeviceCache(5)
+    steps = list(generate(model, "Hi", GREEDY, cache=cache))
+    assert "".join(s.text for s in steps) == "abc" and steps[-1].stop == "n_ctx"
+    assert cache.n_past == 5 and len(model.graph.drawn) == 3
+
+
+def test_closing_the_iterator_stops_the_device_at_once():
+    model, cache = DeviceModel(b"abcdefgh" * 9), DeviceCache(60)
+    steps = generate(model, "Hi", GREEDY, cache=cache)
+    next(steps), next(steps)
+    steps.close()
+    assert model.stopped and cache.n_past == 4 and len(model.graph.drawn) < 12
+
+
+@pytest.mark.parametrize(
+    ("why_not", "chain", "message"),
+    [
+        ("gpt2 has no decode graph", None, "every token waits for the host, as gpt2 has no"),
+        (None, [stages.temp(0), stages.top_k(1)], "as the GPU runs top_k -> top_p -> min_p"),
+    ],
+)
+def test_a_device_without_a_fast_path_says_so(why_not, chain, message):
+    model = DeviceModel(b"abc", why_not)
+    params = GREEDY if chain is None else SamplerChain(chain)
+    with pytest.warns(UserWarning, match=message):
+        steps = list(generate(model, "Hi", params, max_tokens=3))
+    assert "".join(s.text for s in steps) == "abc" and len(model.calls) == 3
 
 
 @pytest.mark.parametrize(

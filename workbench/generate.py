@@ -3,21 +3,28 @@
 Source: the loop of examples/simple/simple.cpp in llama.cpp. As there, the last token drawn needs
 no slot in the cache, so a context of n_ctx positions ends with one token beyond it.
 
+    host   forward ▶ sampler chain ▶ Step      one token after another
+    GPU    graph ▶ graph ▶ graph ▶ …           tokens are drawn there (`sampling/device.py`);
+                 Step ◀ Step ◀ …               the host reads behind and makes the texts
+
 Leaves out: chat templates (`tokenizer/chat.py`), batches of several prompts, speculative drafts.
 """
 
 import codecs
 import numbers
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import ContextFullError, ParameterError
+from .errors import ContextFullError, ParameterError, UnsupportedError
 from .model import to_numpy
 from .sampling import Candidates, SamplerChain, SamplingParams
+from .sampling.device import DecodeGraph, Draw, device_draws, why_not_on_device
 
 if TYPE_CHECKING:
     from .model import KVCache, Model
@@ -60,6 +67,9 @@ def generate(
     from where it is). max_tokens: >= 0. cache: continue from its n_past tokens; by default a new
     one, large enough for prompt and max_tokens within the model's n_ctx_train. Afterwards the cache
     holds prompt and new tokens but the last.
+
+    On a GPU tokens are drawn there, some steps ahead of the text (the same tokens; samplers without
+    a kernel, and models without a decode graph, go step by step, with a warning that says why).
 
     The texts joined are what the new tokens add to the decoded prompt; bytes that are not UTF-8
     become U+FFFD.
@@ -118,20 +128,66 @@ def _steps(
 ) -> Iterator[Step]:
     if max_tokens == 0:
         return
-    tokens, text = list(ids), TextStream(model.tokenizer, ids)
-    new = ids
-    for n_new in range(1, max_tokens + 1):
+    text = TextStream(model.tokenizer, ids)
+    draws = _draws(model, ids, chain, max_tokens, cache)
+    with closing(draws):
+        for n_new, draw in enumerate(draws, 1):
+            stop = _stop(model, draw.token_id, n_new == max_tokens, cache)
+            piece = "" if stop == "eog" else text.push(draw.token_id)
+            if stop is not None:
+                piece += text.flush()
+            yield Step(draw.token_id, piece, draw.logprob, draw.candidates, cache.n_past, stop)
+            if stop is not None:
+                return
+
+
+def _draws(
+    model: "Model", ids: list[int], chain: SamplerChain, max_tokens: int, cache: "KVCache"
+) -> Iterator[Draw]:
+    """Tokens without an end in sight, from where the model computes; a warning where that is slow.
+
+    A token is in the cache once the one after it is asked for.
+    """
+    if model.device == "cpu" or max_tokens == 1:
+        return _host_draws(model, ids, chain, cache)
+    reason = why_not_on_device(chain, model.tokenizer.n_vocab)
+    if reason is None:
+        try:
+            graph = model.decode_graph(cache)
+        except UnsupportedError as error:
+            reason = str(error)
+        else:
+            return _device_draws(model, graph, ids, chain, max_tokens, cache)
+    warnings.warn(f"generate: every token waits for the host, as {reason}", stacklevel=3)
+    return _host_draws(model, ids, chain, cache)
+
+
+def _host_draws(
+    model: "Model", ids: list[int], chain: SamplerChain, cache: "KVCache"
+) -> Iterator[Draw]:
+    """One token after another, each drawn on the host."""
+    tokens, new = list(ids), ids
+    while True:
         logits = to_numpy(model.forward(np.array(new, np.int32), cache, last_only=True))[-1]
         token_id, candidates = chain.sample(logits, tokens)
-        stop = _stop(model, token_id, n_new == max_tokens, cache)
-        piece = "" if stop == "eog" else text.push(token_id)
-        if stop is not None:
-            piece += text.flush()
-        yield Step(token_id, piece, logprob_of(logits, token_id), candidates, cache.n_past, stop)
-        if stop is not None:
-            return
+        yield Draw(token_id, logprob_of(logits, token_id), candidates)
         tokens.append(token_id)
         new = [token_id]
+
+
+def _device_draws(
+    model: "Model",
+    graph: DecodeGraph,
+    ids: list[int],
+    chain: SamplerChain,
+    max_tokens: int,
+    cache: "KVCache",
+) -> Iterator[Draw]:
+    """The same tokens, drawn on the GPU some steps ahead of the host."""
+    logits = model.forward(np.array(ids, np.int32), cache, last_only=True)[-1]
+    n_most = min(max_tokens, cache.n_ctx - cache.n_past + 1)
+    stop_ids = sorted(model.tokenizer.eog_ids)
+    yield from device_draws(graph, logits, chain, cache, n_most, stop_ids)
 
 
 def _stop(model: "Model", token_id: int, last: bool, cache: "KVCache") -> str | None:

@@ -33,7 +33,7 @@ class AlphabetModel:
     """Says the letter after the last one; counts its forward passes, and can be made to wait."""
 
     def __init__(self):
-        self.tokenizer, self.n_forward = BytesTokenizer(), 0
+        self.tokenizer, self.device, self.n_forward = BytesTokenizer(), "cpu", 0
         self.config = SimpleNamespace(n_ctx_train=64, n_vocab=257)
         self.may_go = threading.Semaphore(10**6)
 

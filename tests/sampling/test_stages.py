@@ -140,3 +140,8 @@ def test_a_bad_parameter_is_one_sentence(make, message):
 def test_a_stage_prints_as_the_call_that_made_it():
     assert str(stages.top_k(40)) == "top_k(k=40)"
     assert str(stages.min_p(0.05, min_keep=2)) == "min_p(p=0.05, min_keep=2)"
+
+
+def test_a_min_p_below_what_float32_holds_is_off():
+    candidates = candidates_from(LOGITS)
+    assert stages.min_p(1e-60).apply(candidates, ()) is candidates

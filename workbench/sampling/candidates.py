@@ -20,12 +20,15 @@ class Candidates:
     """Tokens that are left, in llama.cpp's order.
 
     ids: (n,) int32, token ids. logits: (n,) float32. probs: (n,) float32, softmax over exactly
-    these candidates. sorted: True when the logits fall from first to last.
+    these candidates and the tail. sorted: True when the logits fall from first to last.
+    tail: the sum of exp(logit - largest logit) of candidates that are left but not listed; 0 but
+    where a GPU lists the most probable of very many.
     """
 
     ids: np.ndarray
     logits: np.ndarray
     sorted: bool = False
+    tail: float = 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,11 +36,11 @@ class Candidates:
     @cached_property
     def probs(self) -> np.ndarray:
         """Probability of each candidate among those left, (n,) float32."""
-        return softmax(self.logits)
+        return softmax(self.logits, self.tail)
 
     @cached_property
     def entropy(self) -> float:
-        """Entropy of `probs` in nats."""
+        """Entropy of `probs` in nats; what is not listed adds nothing."""
         p = self.probs[self.probs > 0].astype(np.float64)
         return max(0.0, float(-(p * np.log(p)).sum()))
 
@@ -91,14 +94,15 @@ def exp_above_max(logits: np.ndarray) -> np.ndarray:
     return np.exp((logits - logits.max()).astype(np.float64)).astype(np.float32)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray, tail: float = 0.0) -> np.ndarray:
     """Softmax in float32, summed one after another: (n,) float32 -> (n,) float32.
 
+    tail: what others add to the sum.
     Source: llama_sampler_softmax_impl, src/llama-sampler.cpp.
     """
     e = exp_above_max(logits)
     # cumsum adds in the order of the array, like the C loop; sum() pairs terms
-    return e / np.cumsum(e)[-1]
+    return e / (np.cumsum(e)[-1] + np.float32(tail))
 
 
 def largest(candidates: Candidates, k: int) -> Candidates:

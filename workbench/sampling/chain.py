@@ -125,6 +125,14 @@ class SamplerChain:
         candidates = self.apply(logits, history)
         return int(candidates.ids[self._dist.pick(candidates)]), candidates
 
+    def generator_state(self) -> tuple[np.ndarray, int]:
+        """The random generator's (624,) uint32 words and the place of the next one."""
+        return self._dist.state()
+
+    def skip(self) -> None:
+        """Move the random generator on by one draw, made elsewhere from its state."""
+        self._dist.uniform()
+
     def reset(self) -> None:
         """Return the random generator to its seed."""
         self._dist.reset()

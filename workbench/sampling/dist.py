@@ -22,6 +22,11 @@ class Dist:
         self._bits = np.random.MT19937()
         self._bits.state = np.random.RandomState(self.seed).get_state(legacy=False)
 
+    def state(self) -> tuple[np.ndarray, int]:
+        """The generator's 624 words, (624,) uint32, and the place of the next one."""
+        state = self._bits.state["state"]
+        return state["key"].astype(np.uint32), int(state["pos"])
+
     def uniform(self) -> float:
         """The next double in [0, 1), made of two 32-bit draws, the first one the low half."""
         low, high = self._bits.random_raw(2)

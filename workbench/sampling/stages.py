@@ -85,11 +85,12 @@ def min_p(p: float, min_keep: int = 0) -> Stage:
     Source: llama_sampler_min_p_apply; Nguyen et al., https://arxiv.org/abs/2407.01082.
     """
     p, min_keep = _probability("min_p", p), _min_keep("min_p", min_keep)
+    wanted = np.float32(p)  # 0 where p is smaller than a float32 can be
 
     def apply(candidates: Candidates, history: History) -> Candidates:
-        if p <= 0:
+        if wanted <= 0:
             return candidates
-        floor = candidates.logits.max() + np.float32(math.log(np.float32(p)))
+        floor = candidates.logits.max() + np.float32(math.log(wanted))
         enough = candidates.logits >= floor
         n_keep = max(int(np.count_nonzero(enough)), 1)  # the best one stays even if p > 1
         if not candidates.sorted and enough.any() and n_keep >= min_keep:

@@ -1,0 +1,149 @@
+// Logits -> the next token: top_k, top_p, min_p, temperature, draw; two kernels, nodes of a graph.
+//
+//     logits (V,) ─▶ sample_scan ─▶ sample_pick ─▶ record (host memory), state (input of the next)
+//
+//     p = softmax of the k largest;  keep the first whose p reach top_p;  keep x >= max + ln(min_p)
+//     p = softmax of x / temperature;  the token where the running sum of p reaches a random number
+//
+// Grid: ceil(V / 1024) thread blocks of 1024 threads, a logit a thread; the geometry depends on V
+// alone, settings and counters are read from memory, so one captured graph serves all of them.
+// sample_scan: largest logit, sum of exponentials and a histogram of the logits' leading bits,
+// finer for small numbers. sample_pick: the bin's edge down to which at least k candidates lie;
+// these few go to a list, and the thread block that comes last sorts, cuts and draws from it.
+// Why it is fast: the logits are read twice, by all multiprocessors; one thread block alone handles
+// only about k candidates. Without top_k the list holds up to 2048; only where more of them are
+// left is the vocabulary gone through again, 1024 to 2048 in order at a time.
+// As on the CPU, bit for bit: order of candidates, float32 sums one after another, generator.
+// NumPy twin: workbench/sampling (SamplerChain.sample). Sources: llama.cpp src/llama-sampler.cpp;
+// Matsumoto and Nishimura, Mersenne Twister (1998).
+
+// Of 2048 bins, the largest logits in the first: 5 bits behind the exponent of 2^-16 ... 2^15.
+DEVICE u32 bin_of(float logit) {
+    const u32 key = falling(logit);
+    const bool negative = key & 0x80000000;
+    const int place = (int)((negative ? key & 0x7FFFFFFF : 0x7FFFFFFF - key) >> 18) - 111 * 32;
+    const int inside = place < 0 ? 0 : place > 1023 ? 1023 : place;
+    return negative ? 1024 + inside : 1023 - inside;
+}
+
+extern "C" __global__ void __launch_bounds__(LANES, 1)
+sample_scan(const float* logits, const u32* state, Work* work, u32 n_vocab) {
+    __shared__ TeamOf<LANES> room;
+    wait_for_previous();
+    if (state[STOP]) return;
+    const u32 id = blockIdx.x * LANES + threadIdx.x;
+    const float x = id < n_vocab ? logits[id] : minus_infinity();
+    for (u32 i = threadIdx.x; i < BINS; i += LANES) room.words[i] = 0;
+    const float largest = logit_of(least(room, falling(x)));
+    if (id < n_vocab) atomicAdd(&room.words[bin_of(x)], 1u);
+    const double part = x == minus_infinity() ? 0.0 : exp((double)x - (double)largest);
+    const double exponentials = sum(room, part);
+    for (u32 i = threadIdx.x; i < BINS; i += LANES)
+        if (room.words[i]) atomicAdd(&work->bins[i], room.words[i]);
+    if (threadIdx.x == 0) {
+        work->tiles[blockIdx.x].largest = largest;
+        work->tiles[blockIdx.x].exponentials = exponentials;
+    }
+}
+
+// Candidates before a bin's edge go to the list.
+template <class Team>
+DEVICE void gather(Team& room, const float* logits, const Settings& settings, Work& work, u32 id,
+                   u32 n_vocab) {
+    const u32 want = settings.top_k ? settings.top_k : CAPACITY;
+    const Bins taken = take_bins(room, work.bins, want, CAPACITY);
+    const bool mine = id < n_vocab && bin_of(logits[id]) < taken.bins;
+    u32 n_mine;
+    const u32 place = scan(room, (u32)mine, n_mine) - 1;
+    if (n_mine == 0) return;
+    if (threadIdx.x == 0) room.word = atomicAdd(&work.n_listed, n_mine);
+    __syncthreads();
+    if (mine) work.list[room.word + place] = key_of(logits[id], id);
+}
+
+// Without top_k: this tile's shares, for the sum in order or for the draw by id.
+template <class Team>
+DEVICE void weigh(Team& room, const float* logits, const Settings& settings, Work& work, u32 id,
+                  u32 n_vocab) {
+    const float largest = largest_of(room, work, gridDim.x);
+    if (settings.top_p < 1) {
+        float* shares = reinterpret_cast<float*>(&work + 1);
+        if (id < n_vocab) shares[place_in_runs(id)] = share_of(logits[id], largest);
+    } else {
+        const float top = divide(largest, settings.per_temperature);
+        const bool kept = id < n_vocab && logits[id] >= floor_of(settings, largest);
+        const bool drawn = kept && !is_greedy(settings, top);
+        const double share = drawn ? drawn_share(settings, logits[id], top) : 0.0;
+        Tile& tile = work.tiles[blockIdx.x];
+        const double shares = sum(room, share);
+        const u32 n_left = sum(room, (u32)kept);
+        if (threadIdx.x == 0) tile.drawn = shares, tile.n_left = n_left;
+    }
+}
+
+// The last thread block: the choice, and all that must be as at the start for the next one.
+template <class Team>
+DEVICE void choose(Team& room, const float* logits, const Settings& settings, Work& work,
+                   Record* records, u32 n_records, u32* state, u32 n_vocab, u32 step, const Pair& next) {
+    const float largest = largest_of(room, work, gridDim.x);
+    double mine = 0;
+    for (u32 i = threadIdx.x; i < gridDim.x; i += Team::lanes) {
+        const Tile& tile = work.tiles[i];
+        mine += tile.exponentials * exp((double)tile.largest - (double)largest);
+    }
+    const double all = sum(room, mine);
+    Record& record = records[step % n_records];
+    Left left = {0, 0, UNUSABLE};
+    u32 token = 0;
+    double tail = 0, logprob = 0;
+    if (all >= 1) {  // not so with NaN, +inf or only -inf
+        left = cut(room, logits, settings, work, n_vocab, largest);
+        token = draw(room, logits, settings, work, n_vocab, left, next, tail);
+        logprob = (double)logits[token] - (double)largest - log(all);
+    }
+    write(room, record, settings, left, token, logprob, tail, step);
+    bool stop = left.flags & UNUSABLE;
+    for (u32 i = 0; i < settings.n_stop; i++) stop |= token == settings.stop_ids[i];
+    if (threadIdx.x) return;
+    work.n_listed = work.n_done = 0;
+    state[TOKEN] = token, state[POSITION]++, state[STEP]++;
+    // the host never writes the state while it is in use: threads of a kernel must see the same
+    if (stop || *static_cast<volatile u32*>(&work.host_stop)) state[STOP] = 1;
+}
+
+extern "C" __global__ void __launch_bounds__(LANES, 1)
+sample_pick(const float* logits, u32* state, Work* work, const Settings* settings, Record* records,
+            u32 n_records, u32 n_vocab) {
+    __shared__ TeamOf<LANES> room;
+    wait_for_previous();
+    if (state[STOP]) return;
+    // asked for early, so that the last thread block need not wait for them
+    __shared__ Settings own;
+    if (threadIdx.x < sizeof(Settings) / 4)
+        reinterpret_cast<u32*>(&own)[threadIdx.x] =
+            reinterpret_cast<const u32*>(settings)[threadIdx.x];
+    __shared__ Pair next;
+    __shared__ u32 step;
+    if (threadIdx.x == LANES - 1) step = state[STEP], next = next_pair(work->generator);
+    __syncthreads();
+    const u32 id = blockIdx.x * LANES + threadIdx.x;
+    gather(room, logits, own, *work, id, n_vocab);
+    if (!own.top_k) weigh(room, logits, own, *work, id, n_vocab);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        fence_gpu();
+        room.more = atomicAdd(&work->n_done, 1u) + 1 < gridDim.x;
+        fence_gpu();
+        room.word = work->n_listed;
+    }
+    __syncthreads();
+    if (room.more) return;
+    for (u32 i = threadIdx.x; i < BINS; i += LANES) work->bins[i] = 0;
+    const u32 k = min(own.top_k, n_vocab);
+    if (!k || k > FEW || room.word < k || room.word > 2 * FEW) {
+        choose(room, logits, own, *work, records, n_records, state, n_vocab, step, next);
+    } else if (threadIdx.x < FEW) {
+        auto& few = static_cast<TeamOf<FEW>&>(static_cast<Room&>(room));
+        choose(few, logits, own, *work, records, n_records, state, n_vocab, step, next);
+    }
+}
