@@ -1,0 +1,92 @@
+"""The decode graph on a GPU: logits against the plain pass, repeated runs, speed.
+
+    python -m tests.gpu.check_decode MODEL.gguf …            equal to the plain pass
+    python -m tests.gpu.check_decode --speed MODEL.gguf …    tokens a second by depth
+"""
+
+import sys
+import time
+import traceback
+
+import cupy as cp
+import numpy as np
+
+import workbench as wb
+from workbench.model.decode_graph import DecodeGraph
+
+N_PROMPT, N_STEPS = 40, 12
+TOLERANCE = 2e-5  # of the largest logit: sums in another order
+
+
+def check(path: str) -> None:
+    """One line: how far the graph's logits are from those of the plain pass."""
+    with wb.load_model(path, device="cuda") as model:
+        rng = np.random.default_rng(0)
+        ids = rng.integers(0, model.config.n_vocab, N_PROMPT + N_STEPS)
+        plain, fast = model.new_cache(n_ctx=512), model.new_cache(n_ctx=512)
+        model.forward(ids[:N_PROMPT], plain)
+        model.forward(ids[:N_PROMPT], fast)
+        start = time.perf_counter()
+        graph = DecodeGraph(model.network, fast)
+        made = time.perf_counter() - start
+        worst = agree = 0.0
+        for token in ids[N_PROMPT:]:
+            want = wb.to_numpy(model.forward([token], plain))[0]
+            got = cp.asnumpy(graph.run(int(token)))
+            worst = max(worst, float(np.abs(got - want).max() / np.abs(want).max()))
+            agree += got.argmax() == want.argmax()
+        kv = max(
+            float(cp.abs(a.astype("f4") - b.astype("f4")).max())
+            for layer in range(model.config.n_layer)
+            for a, b in ((plain.k(layer), fast.k(layer)), (plain.v(layer), fast.v(layer)))
+        )
+        name, verdict = path.rsplit("/", 1)[-1], "ok" if worst < TOLERANCE else "WRONG"
+        print(
+            f"{name:28s} {verdict:5s} worst {worst:.1e} of the largest logit, top-1 "
+            f"{agree:.0f}/{N_STEPS}, KV {kv:.1e}, made in {made:.1f} s; {repeats(graph)}"
+        )
+
+
+def repeats(graph: DecodeGraph, n: int = 300) -> str:
+    """Whether the same token gives the same bits again and again."""
+    cache = graph.cache
+    first, n_past = None, cache.n_past
+    for _ in range(n):
+        got = cp.asnumpy(graph.run(1))
+        cache.truncate(n_past)
+        if first is None:
+            first = got
+        if not np.array_equal(first.view(np.uint32), got.view(np.uint32)):
+            return "replays DIFFER"
+    return f"{n} replays bit-identical"
+
+
+def speed(path: str, depths: tuple[int, ...] = (0, 4096), n: int = 128) -> None:
+    """Tokens a second of the graph, launches only."""
+    with wb.load_model(path, device="cuda", precision="fast") as model:
+        for depth in depths:
+            cache = model.new_cache(n_ctx=depth + n + 8)
+            if depth:
+                model.forward(np.arange(depth) % 1000, cache, last_only=True)
+            graph = DecodeGraph(model.network, cache)
+            rates = []
+            for _ in range(5):
+                graph.start(1)
+                begin, end = cp.cuda.Event(), cp.cuda.Event()
+                begin.record(graph.stream)
+                for _ in range(n):
+                    graph.launch()
+                end.record(graph.stream)
+                end.synchronize()
+                rates.append(n / cp.cuda.get_elapsed_time(begin, end) * 1e3)
+            print(f"{path.rsplit('/', 1)[-1]:24s} tg{n} @ {depth}: {max(rates):8.1f} tokens/s "
+                  f"(median {np.median(rates):.1f}), {graph._plan.source.defines['N_SLOTS']} slots")
+
+
+if __name__ == "__main__":
+    run = speed if sys.argv[1] == "--speed" else check
+    for argument in sys.argv[1 + (run is speed) :]:
+        try:
+            run(argument)
+        except Exception:
+            traceback.print_exc()
