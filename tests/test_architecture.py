@@ -15,7 +15,7 @@ LAYERS = {
     "sampling": 6, "generate": 7, "analysis": 8, "plots": 9, "panels": 10, "cli": 11,
 }  # fmt: skip
 RESTRICTED = {
-    "cupy": ("ops/cuda.py", "ops/kernels/", "model/decode_graph.py"),
+    "cupy": ("ops/cuda", "model/decode_graph.py"),
     "matplotlib": ("plots/", "panels/"),
     "ipywidgets": ("panels/",),
 }

@@ -7,7 +7,8 @@ import pytest
 
 from tests.model.tiny import f32_cache, load, metadata, tensors
 from workbench.errors import ParameterError
-from workbench.model import ActivationTrace, KVCache, kv_slots, load_model, transformer
+from workbench.model import ActivationTrace, KVCache, kv_slots, load_model
+from workbench.ops import cpu
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 IDS = np.random.default_rng(3).integers(0, 40, 30)
@@ -168,9 +169,8 @@ N_SWA = 5
 
 @pytest.fixture
 def windowed(tiny, monkeypatch):
-    monkeypatch.setattr(kv_slots, "TOKENS_AT_ONCE", 4)
     monkeypatch.setattr(kv_slots, "PADDING", 2)
-    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", 4)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", 4)
     whole = type(tiny.config).kv_slots
 
     def kv_slots_with_window(config, layer):

@@ -5,7 +5,8 @@ import pytest
 
 from tests.model.tiny import f32_cache, load, metadata, tensors
 from workbench.errors import ParameterError
-from workbench.model import ActivationTrace, transformer
+from workbench.model import ActivationTrace
+from workbench.ops import cpu
 
 IDS = np.array([3, 1, 4, 1, 5])
 LONG = np.random.default_rng(4).integers(0, 40, 30)
@@ -96,7 +97,7 @@ def test_a_long_prompt_is_edited_in_pieces_as_if_at_once(model, monkeypatch):
         return changed.ablate_heads(1, 2)
 
     at_once = run(model, trace(), LONG)
-    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", 8)
     np.testing.assert_allclose(run(model, trace(), LONG), at_once, 0, SAME)
 
 
@@ -227,7 +228,7 @@ def test_a_patch_finds_its_rows_by_position_in_a_later_call(model, other):
 def test_a_patch_in_pieces_is_a_patch_at_once(model, other, monkeypatch):
     source = recorded(other, ["l_out-0"], LONG)
     at_once = run(model, ActivationTrace().patch("l_out-0", source, [3, 17, 29]), LONG)
-    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", 8)
     pieces = run(model, ActivationTrace().patch("l_out-0", source, [3, 17, 29]), LONG)
     np.testing.assert_allclose(pieces, at_once, 0, SAME)
 

@@ -10,7 +10,8 @@ from tests.model.parity_recipes import RECIPES
 from tests.model.random_model import prompt_of, write_model
 from tests.model.test_more_architectures import GOLDENS, tolerance
 from workbench import analysis
-from workbench.model import ActivationTrace, kv_slots, load_model, tap_names, transformer
+from workbench.model import ActivationTrace, kv_slots, load_model, tap_names
+from workbench.ops import cpu
 
 SAME = 1e-4  # float32 sums in another order
 KINDS = (  # one for each way in which layers differ
@@ -71,8 +72,7 @@ def test_an_edit_of_everything_that_changes_nothing_changes_no_logit(name, folde
 def test_chunks_and_kept_windows_give_the_same_logits(name, folder, monkeypatch):
     model, ids = model_of(name, folder), prompt_of(name)[:100]
     whole = model.forward(ids, f32_cache(model))
-    for module in (kv_slots, transformer):
-        monkeypatch.setattr(module, "TOKENS_AT_ONCE", 16)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", 16)
     monkeypatch.setattr(kv_slots, "PADDING", 4)
     caches = f32_cache(model), f32_cache(model, swa_full=False)
     full, cut = (

@@ -7,7 +7,7 @@ from tests.conftest import REFERENCE, needs_reference
 from tests.model.tiny import METADATA, f32_cache, load, metadata, tensors, write
 from workbench.errors import GGUFError, GGUFNotFoundError, ParameterError, UnsupportedError
 from workbench.gguf import write_gguf
-from workbench.model import ARCHITECTURES, load_model, to_numpy
+from workbench.model import ARCHITECTURES, devices, load_model, to_numpy
 from workbench.quants import open_gguf, quantize
 
 IDS = [1, 2, 3, 39]
@@ -95,9 +95,9 @@ def test_to_numpy_gives_a_plain_array():
 @pytest.mark.parametrize(
     ("device", "error", "message"),
     [
-        ("cuda", UnsupportedError, "this version computes on the CPU"),
-        ("cuda:1", UnsupportedError, "this version computes on the CPU"),
         ("cuda:", ParameterError, "no such device"),
+        ("cuda:-1", ParameterError, "no such device"),
+        ("cuda:9999", UnsupportedError, "expected a GPU for 'cuda:9999', got none"),
         ("gpu", ParameterError, "expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
         (None, ParameterError, "no such device"),
     ],
@@ -105,6 +105,51 @@ def test_to_numpy_gives_a_plain_array():
 def test_other_devices_are_refused(tmp_path, device, error, message):
     with pytest.raises(error, match=message):
         load(tmp_path, device=device)
+
+
+class _Gpus:
+    """Stands for `ops.cuda_devices` of a machine with so many GPUs."""
+
+    def __init__(self, n_devices, reason=""):
+        self.count_devices = lambda: (n_devices, reason)
+
+
+def _import(answer):
+    def import_module(name, package=None):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return import_module
+
+
+@pytest.mark.parametrize(
+    ("answer", "device", "message"),
+    [
+        (ImportError("no", name="cupy"), "cuda", "CuPy is not installed.*extra 'cuda13' or 'cuda"),
+        (ImportError("libcuda.so"), "cuda:0", "CuPy fails: libcuda.so.*device='cpu'"),
+        (_Gpus(0, "no driver"), "cuda", "the CUDA driver says: no driver.*install NVIDIA's driver"),
+        (_Gpus(0), "cuda", "there is no GPU.*pass device='cpu'"),
+        (_Gpus(2), "cuda:2", "there are 2 GPUs, numbered from 0.*pass 'cuda:1' or a smaller"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_refused_with_the_reason(answer, device, message, monkeypatch):
+    monkeypatch.setattr(devices, "import_module", _import(answer))
+    with pytest.raises(UnsupportedError, match=message):
+        devices.choose_device(device)
+    is_missing = not isinstance(answer, _Gpus) or not answer.count_devices()[0]
+    assert devices.choose_device("auto") == ("cpu" if is_missing else "cuda:0")
+    assert devices.choose_device("cpu") == "cpu"
+
+
+def test_a_gpu_has_one_name(monkeypatch):
+    monkeypatch.setattr(devices, "import_module", _import(_Gpus(3)))
+    names = ("auto", "cuda", "cuda:0", "cuda:2")
+    assert [devices.choose_device(name) for name in names] == ["cuda:0"] * 3 + ["cuda:2"]
+
+
+def test_every_device_has_every_precision():
+    assert {tuple(modules) for modules in devices.PRECISIONS.values()} == {("exact", "fast")}
 
 
 def test_another_form_of_weights_is_refused(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from tests.model.tiny import f32_cache, load, metadata, tensors
 from workbench.errors import ParameterError
-from workbench.model import ActivationTrace, load_model, tap_names, transformer
+from workbench.model import ActivationTrace, load_model, tap_names
+from workbench.ops import cpu
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LONG = np.random.default_rng(4).integers(0, 40, 30)
@@ -199,7 +200,7 @@ def test_other_dtypes_and_places_are_refused(arguments):
 @pytest.mark.parametrize("to", ["host", "device"])
 def test_a_long_prompt_is_captured_piece_by_piece_as_if_at_once(model, monkeypatch, to):
     at_once, _ = traced(model, ["*"], LONG)
-    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", 8)
     pieces = ActivationTrace(["*"], to=to)
     model.forward(LONG, f32_cache(model), trace=pieces)
     assert pieces.names == at_once.names
@@ -215,7 +216,7 @@ def test_a_long_prompt_is_captured_piece_by_piece_as_if_at_once(model, monkeypat
 
 @pytest.mark.parametrize("step", [1, 8, 512])
 def test_with_the_last_logits_only_the_result_has_one_row(model, monkeypatch, step):
-    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", step)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", step)
     trace = ActivationTrace(["result_*", "l_out-1"])
     logits = model.forward(LONG, f32_cache(model), trace=trace, last_only=True)
     np.testing.assert_array_equal(trace["result_output"], logits)

@@ -6,6 +6,7 @@ import pytest
 from tests.model.tiny import f32_cache, load, metadata, tensors
 from workbench.errors import ContextFullError, ParameterError
 from workbench.model import ActivationTrace, transformer
+from workbench.ops import cpu
 
 IDS = np.random.default_rng(3).integers(0, 40, 30)
 SAME = 2e-5  # float32 sums in another order; the logits are of size 10
@@ -45,7 +46,7 @@ def test_tokens_in_pieces_equal_tokens_at_once(model, step):
 
 def test_a_long_prompt_goes_through_in_pieces_of_its_own(model, monkeypatch):
     whole = model.forward(IDS, f32_cache(model))
-    monkeypatch.setattr(transformer, "TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(cpu, "TOKENS_AT_ONCE", 8)
     cache = f32_cache(model)
     np.testing.assert_allclose(model.forward(IDS, cache), whole, atol=SAME)
     last = model.forward(IDS, f32_cache(model), last_only=True)

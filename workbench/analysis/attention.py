@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
+from ..model import to_numpy
 
 __all__ = ["AttentionMaps", "attention_maps"]
 
@@ -67,7 +68,7 @@ def attention_maps(
     Returns: AttentionMaps. Raises: ParameterError if there are no maps or another number of pieces.
     """
     names = {name: re.fullmatch(r"kq_soft_max-(\d+)", name) for name in activations}
-    maps = {int(match[1]): np.asarray(activations[name]) for name, match in names.items() if match}
+    maps = {int(match[1]): to_numpy(activations[name]) for name, match in names.items() if match}
     if not maps:
         raise ParameterError(
             "activations: no attention maps; expected kq_soft_max-N, got "

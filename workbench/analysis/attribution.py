@@ -102,7 +102,8 @@ def logit_attribution(
         )
     at = int(position) % len(last)
     stream = last[at : at + 1].astype(np.float32)  # (1, E)
-    logits = _uncapped(network, to_numpy(unembed(network, network.ops.asarray(stream)))[0])
+    with network.here():
+        logits = _uncapped(network, to_numpy(unembed(network, network.ops.asarray(stream)))[0])
     token_id = int(logits.argmax()) if token_id is None else _checked_id(token_id, len(logits))
     ids = [token_id] if against is None else [token_id, _checked_id(against, len(logits))]
     direction, constant = _direction(network, stream[0].astype(np.float64), ids)
@@ -132,7 +133,9 @@ def _direction(network: Any, stream: np.ndarray, ids: list[int]) -> tuple[np.nda
     """g (E,) such that g · part is the part's share of the logit, and the constant beside them."""
     head, norm, ops = network.weights.output, network.weights.output_norm, network.ops
     signs = np.array([1.0, -1.0])[: len(ids)]
-    row = signs @ to_numpy(ops.get_rows(head.weight, np.array(ids))).astype(np.float64)  # (E,)
+    with network.here():
+        rows = to_numpy(ops.get_rows(head.weight, np.array(ids))).astype(np.float64)
+    row = signs @ rows  # (E,)
     centred = network.architecture.norm == "layer_norm"
     spread = stream - stream.mean() if centred else stream
     g = row / np.sqrt(np.mean(spread**2) + network.config.norm_eps)
@@ -169,15 +172,16 @@ def _head_shares(
 ) -> np.ndarray:
     """(H,) shares of a layer's heads: each through its own columns of attn_output."""
     weight = network.weights.blk[layer].attn_output.weight
-    matrix = to_numpy(network.ops.expand(weight)).reshape(weight.shape)  # (E, H * Dv)
-    out = np.asarray(activations[f"attn_out-{layer}"][at], np.float64)
+    with network.here():
+        matrix = to_numpy(network.ops.expand(weight)).reshape(weight.shape)  # (E, H * Dv)
+    out = to_numpy(activations[f"attn_out-{layer}"][at]).astype(np.float64)
     # What stands behind the matrix (a norm, a scale) is frozen too: the factor it came to.
     factor = np.ones_like(out)
     if not np.allclose(attention, out, rtol=1e-3, atol=1e-4 * np.abs(out).max()):
         clear = np.abs(out) > TINY * np.abs(out).max()
         factor = np.divide(attention, out, out=np.zeros_like(out), where=clear)
     name = next(f"{stem}-{layer}" for stem in BEHIND_HEADS if f"{stem}-{layer}" in activations)
-    z = np.asarray(activations[name][at], np.float64)
+    z = to_numpy(activations[name][at]).astype(np.float64)
     shares = ((direction * factor) @ matrix) * z  # (H * Dv,)
     return shares.reshape(network.config.of_layer(layer).n_head, -1).sum(axis=1)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
+from ..model import to_numpy
 
 __all__ = ["LogitDivergence", "compare_logits", "kl_by_position", "log_softmax", "nmse"]
 
@@ -76,7 +77,7 @@ def kl_by_position(base: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     base, other: (T, n_vocab) logits.
     """
-    base, other = np.asarray(base), np.asarray(other)
+    base, other = to_numpy(base), to_numpy(other)
     kl = np.empty(len(base))
     step = max(1, NUMBERS_PER_TILE // base.shape[1])
     for start in range(0, len(base), step):
@@ -93,7 +94,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _checked(logits: np.ndarray) -> np.ndarray:
-    logits = np.asarray(logits)
+    logits = to_numpy(logits)
     if logits.ndim != 2 or logits.dtype.kind != "f" or not logits.size:
         raise ParameterError(
             f"logits: not logits of tokens; expected (T, n_vocab) numbers, got an array of shape "

@@ -150,7 +150,8 @@ def _tensor_of(prefix: str, part: str, weight: Any, tensors: Mapping[str, Any]) 
 
 
 def _address(weight: PackedTensor) -> int:
-    return weight.raw.__array_interface__["data"][0]
+    on_gpu = getattr(weight.raw, "__cuda_array_interface__", None)
+    return (on_gpu or weight.raw.__array_interface__)["data"][0]
 
 
 def _squares(x: np.ndarray) -> np.ndarray:

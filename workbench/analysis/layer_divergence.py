@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
+from ..model import to_numpy
 from .divergence import nmse
 
 __all__ = ["LayerDivergence", "layer_divergence"]
@@ -51,7 +52,7 @@ def layer_divergence(
             f"activations: the traces share no name; expected the same patterns, got "
             f"{', '.join(base)[:60]} and {', '.join(other)[:60]}"
         )
-    rows = [_distance(name, np.asarray(base[name]), np.asarray(other[name])) for name in names]
+    rows = [_distance(name, to_numpy(base[name]), to_numpy(other[name])) for name in names]
     return LayerDivergence(names, *(np.array(column) for column in zip(*rows, strict=True)))
 
 

@@ -89,7 +89,8 @@ def logit_lens(
 
 def _log_probs(model: Model, ops, stream: np.ndarray) -> np.ndarray:
     """(T, V) float64 natural logs of the probabilities after a stream (T, E)."""
-    return log_softmax(to_numpy(unembed(model.network, ops.asarray(stream))))
+    with model.network.here():
+        return log_softmax(to_numpy(unembed(model.network, ops.asarray(stream))))
 
 
 def _stage(stage: np.ndarray, final: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, ...]:

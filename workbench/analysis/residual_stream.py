@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
-from ..model import Model, tap_names
+from ..model import Model, tap_names, to_numpy
 
 __all__ = [
     "ResidualNorms",
@@ -120,7 +120,7 @@ def _taken(activations: Mapping[str, np.ndarray], name: str) -> np.ndarray:
             f"activations: {name} is missing; expected a trace of analysis.stream_taps(model), "
             f"got {', '.join(activations)[:80] or 'nothing'}"
         )
-    return np.asarray(activations[name], np.float32)
+    return to_numpy(activations[name]).astype(np.float32, copy=False)
 
 
 def _norm(x: np.ndarray) -> np.ndarray:

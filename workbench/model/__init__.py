@@ -4,6 +4,7 @@ architectures  what differs between families, as data     config   the numbers, 
 weights        tensors, packed                            rope     angles of positions
 kv_cache       keys and values of all positions           trace    looking inside
 transformer    the one forward pass                       load     load_model and Model
+devices        where it computes
 """
 
 from .architectures import ARCHITECTURES, Architecture

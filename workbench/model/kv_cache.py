@@ -36,8 +36,8 @@ class KVCache:
     """Keys and values of one sequence, in slots taken once for n_ctx positions.
 
     n_past: positions held; n_ctx: positions there is room for; swa_full: whether layers with a
-    sliding window keep all positions; nbytes: of all slots, as allocated (the operating system
-    gives the memory when a slot is first written).
+    sliding window keep all positions; nbytes: of all slots, as allocated (on the CPU, the operating
+    system gives the memory when a slot is first written); device: where they are.
     """
 
     def __init__(
@@ -49,27 +49,32 @@ class KVCache:
         ops: Any = cpu,
         swa_full: bool = True,
         turn: Turn | None = None,
+        device: str = "cpu",
     ):
         """n_ctx: positions, by default what the model was trained for; type_k, type_v: a name of
         CACHE_TYPES; ops: the device's operations; swa_full: False lets layers with a sliding window
-        keep only that; turn: (layer, keys, delta) -> the same keys `delta` positions further on.
+        keep only that; turn: (layer, keys, delta) -> the same keys `delta` positions further on;
+        device: its name.
 
-        Raises: ParameterError for other types or an n_ctx that does not fit into memory.
+        Raises: ParameterError for other types or an n_ctx that does not fit into memory,
+            DeviceMemoryError for one that does not fit into a GPU's.
         """
         self.n_ctx = _checked_n_ctx(config.n_ctx_train if n_ctx is None else n_ctx)
         self.type_k, self.type_v = _checked_type("type_k", type_k), _checked_type("type_v", type_v)
         self.swa_full = _checked_flag("swa_full", swa_full)
-        self._turn, self._ids = turn, []
+        self.device, self._ops, self._turn, self._ids = device, ops, turn, []
         types = (CACHE_TYPES[type_k], CACHE_TYPES[type_v])
-        plans = [_slot_plan(config, layer, self.n_ctx, swa_full) for layer in range(config.n_layer)]
+        n_piece = None if swa_full else ops.TOKENS_AT_ONCE
+        plans = [_slot_plan(config, layer, self.n_ctx, n_piece) for layer in range(config.n_layer)]
         self.nbytes = sum(
             zeros_nbytes((rows, *slot), dtype)
             for rows, *slots, _ in plans
             for slot, dtype in zip(slots, types, strict=True)
         )
+        ops.demand_kv_memory(self.nbytes, self.n_ctx, device)
         try:
             self._layers = [
-                Slots(ops.zeros((rows, *k), types[0]), ops.zeros((rows, *v), types[1]), n_swa)
+                Slots(ops.kv_zeros((rows, *k), types[0]), ops.kv_zeros((rows, *v), types[1]), n_swa)
                 for rows, k, v, n_swa in plans
             ]
         except (MemoryError, ValueError, OverflowError):
@@ -123,6 +128,14 @@ class KVCache:
     def v(self, layer: int) -> Any:
         """Values of a layer, (n_past - first(layer), K, Dv): a view, writing changes them."""
         return self._layers[self._checked_layer(layer)].rows(0, self.n_past)[1]
+
+    def buffers(self, layer: int) -> tuple[Any, Any]:
+        """All slots of a layer as allocated, used or not: k (n_rows, K, D) and v (n_rows, K, Dv).
+
+        On a GPU the rows of a head lie together: `k.transpose(1, 0, 2)` is contiguous.
+        """
+        slots = self._layers[self._checked_layer(layer)]
+        return slots.k, slots.v
 
     def truncate(self, n_past: int) -> None:
         """Forget all positions from n_past on.
@@ -189,13 +202,14 @@ class KVCache:
         self._demand_can_shift(n_keep, n_discard)
         n_discard = (self.n_past - n_keep) // 2 if n_discard is None else int(n_discard)
         start, stop = int(n_keep) + n_discard, self.n_past
-        for index, layer in enumerate(self._layers):
-            layer.move_down(
-                start,
-                stop,
-                n_discard,
-                lambda k, i=index: self._turn(i, k, -n_discard, self.n_ctx),
-            )
+        with self._ops.on_device(self.device):
+            for index, layer in enumerate(self._layers):
+                layer.move_down(
+                    start,
+                    stop,
+                    n_discard,
+                    lambda k, i=index: self._turn(i, k, -n_discard, self.n_ctx),
+                )
         del self._ids[n_keep:start]
 
     def demand_model(self, config: ModelConfig) -> None:
@@ -278,10 +292,13 @@ class KVCache:
         return int(layer)
 
 
-def _slot_plan(config: ModelConfig, layer: int, n_ctx: int, swa_full: bool) -> tuple:
-    """Rows of a layer, the shapes of a row of k and of v, and the window (0: none)."""
+def _slot_plan(config: ModelConfig, layer: int, n_ctx: int, n_piece: int | None) -> tuple:
+    """Rows of a layer, the shapes of a row of k and of v, and the window (0: none).
+
+    n_piece: tokens that are written at once, where layers keep only their window, else None.
+    """
     k, v, n_swa = config.kv_slots(layer)
-    rows = window_capacity(n_swa, n_ctx) if n_swa and not swa_full else n_ctx
+    rows = window_capacity(n_swa, n_ctx, n_piece) if n_swa and n_piece else n_ctx
     return rows, k, v, n_swa
 
 

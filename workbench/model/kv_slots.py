@@ -19,14 +19,14 @@ import numpy as np
 
 __all__ = ["Slots", "window_capacity", "zeros_nbytes"]
 
-TOKENS_AT_ONCE = 512  # the most that are written before attention reads them
 PADDING = 256  # llama.cpp makes the window's part a multiple of it
 ROWS_PER_TILE = 1024  # that are turned at once: a few MiB as float32
 
 
-def window_capacity(n_swa: int, n_ctx: int) -> int:
-    """Rows for a window of n_swa positions (itself included) and the tokens of one piece."""
-    rows = n_swa + TOKENS_AT_ONCE
+def window_capacity(n_swa: int, n_ctx: int, n_piece: int) -> int:
+    """Rows for a window of n_swa positions (itself included) and the n_piece tokens of one piece,
+    which are written before attention reads them."""
+    rows = n_swa + n_piece
     return min(n_ctx, -(-rows // PADDING) * PADDING)
 
 

@@ -65,7 +65,7 @@ def _queries(call: Any, weights: Any, x: Any) -> Any:
 def _turned(call: Any, layer: int, x: Any) -> Any:
     """x (T, heads, n_rot) turned to its positions."""
     rotation, kind = call.rotation(layer), call.network.architecture.rope
-    return call.network.ops.rope(np.ascontiguousarray(x), rotation, kind)
+    return call.network.ops.rope(x.copy(), rotation, kind)
 
 
 def _joined(plain: Any, turned: Any) -> Any:

@@ -1,25 +1,28 @@
 """From a file to a model one can ask: `load_model` and what it gives.
 
 Source: our own.
-Left out: GPUs (a device named "cuda" is refused), and writing models.
+Left out: which devices there are (`devices.py`), and writing models.
 """
 
 import os
-import re
 from collections import Counter
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ..errors import GGUFError, ParameterError, UnsupportedError
 from ..gguf import GGUFFile
-from ..ops import cpu, cpu_fast
+from ..ops import cpu
+from ..ops.device_memory import MemoryNeed, demand_memory
 from ..ops.packed_linear import compile_kernels
 from ..quants.file import open_gguf
 from ..tokenizer import load_tokenizer
 from .config import ModelConfig, architecture_of
 from .context import turn_keys
+from .devices import choose_device, operations
 from .kv_cache import KVCache
 from .trace import ActivationTrace
 from .transformer import Network, forward
@@ -27,7 +30,7 @@ from .weights import load_weights
 
 __all__ = ["Model", "load_model", "to_numpy"]
 
-PRECISIONS = {"exact": cpu, "fast": cpu_fast}
+SCRATCH_WEIGHTS = 1 << 26  # of a matrix that a GPU expands at once, at most
 
 
 def load_model(
@@ -36,23 +39,25 @@ def load_model(
     weights: str = "packed",
     precision: str = "exact",
 ) -> "Model":
-    """Open a GGUF file as a model; its weights are mapped, not read.
+    """Open a GGUF file as a model; its weights are mapped, on a GPU sent there, still packed.
 
     path: of the file, or an open GGUFFile (which the caller then closes).
-    device: "auto" or "cpu". weights: "packed" computes from the file's own blocks; "float32"
-    expands them once, at 4 bytes a weight.
+    device: "cpu", "cuda" or "cuda:N" for a GPU, "auto" for the first GPU if there is one; the
+    model's `device` says which it became. weights: "packed" computes from the file's own blocks;
+    "float32" expands them once, at 4 bytes a weight.
     precision: "exact" multiplies the packed weights with float32 activations; "fast" rounds the
-    activations first as llama.cpp does, mostly to int8. The first model of a type on a machine
-    waits for its kernels to be compiled, with a progress bar.
+    activations first as llama.cpp does, on the CPU mostly to int8, on a GPU to float16. The first
+    model of a type on a machine waits for its kernels to be compiled, with a progress bar.
     Raises: GGUFError for a damaged file or one that does not fit its metadata, UnsupportedError
-        for an architecture, type or device without code, ParameterError for other arguments.
+        for an architecture, type or device without code, DeviceMemoryError for a model that the
+        GPU has no room for, ParameterError for other arguments.
     """
-    _demand_device(device)
+    device = choose_device(device)
     if isinstance(path, GGUFFile):
-        return _build(path, weights, precision, owns_file=False)
+        return _build(path, device, weights, precision, owns_file=False)
     gguf = open_gguf(path)
     try:
-        return _build(gguf, weights, precision, owns_file=True)
+        return _build(gguf, device, weights, precision, owns_file=True)
     except BaseException:
         gguf.close()
         raise
@@ -60,23 +65,12 @@ def load_model(
 
 def to_numpy(x: Any) -> np.ndarray:
     """An array that a model gave, in the host's memory."""
-    return cpu.to_numpy(x)
+    return x.get() if hasattr(x, "get") else cpu.to_numpy(x)
 
 
-def _demand_device(device: Any) -> None:
-    if isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device):
-        raise UnsupportedError(
-            f"device: this version computes on the CPU; expected 'auto' or 'cpu', got {device!r}; "
-            "pass device='cpu'"
-        )
-    if device not in ("auto", "cpu"):
-        raise ParameterError(
-            f"device: no such device; expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}"
-        )
-
-
-def _build(gguf: GGUFFile, weights: str, precision: str, owns_file: bool) -> "Model":
-    _demand_precision(precision, weights)
+def _build(gguf: GGUFFile, device: str, weights: str, precision: str, owns_file: bool) -> "Model":
+    ops = operations(device, precision)
+    _demand_packed(precision, weights)
     name = gguf.metadata.get("general.architecture")
     if not gguf.tensors:
         raise UnsupportedError(
@@ -95,20 +89,32 @@ def _build(gguf: GGUFFile, weights: str, precision: str, owns_file: bool) -> "Mo
             f"{name}.rope.dimension_count: not the length of a head; expected {config.head_dim} in "
             f"architecture {name!r}, got {config.n_rot}; the file was converted wrongly"
         )
-    ops = PRECISIONS[precision]
-    loaded = load_weights(gguf, config, architecture, ops, weights)
-    if weights == "packed":
+    with ops.on_device(device):
+        n_bytes = _demand_room(gguf, config, device, weights, ops)
+        with ops.sender(n_bytes) as send:
+            loaded = load_weights(gguf, config, architecture, ops, weights, send)
+    if weights == "packed" and device == "cpu":
         types = {info.type for info in gguf.tensors.values() if len(info.shape) > 1}
         compile_kernels(sorted(types), precision == "fast", _show_compiling)
-    return Model(gguf, Network(config, architecture, loaded, ops), owns_file)
+    network = Network(config, architecture, loaded, ops, device)
+    return Model(gguf, network, precision, owns_file)
 
 
-def _demand_precision(precision: Any, weights: str) -> None:
-    if precision not in PRECISIONS:
-        raise ParameterError(
-            f"precision: no such precision; expected one of {', '.join(PRECISIONS)}, "
-            f"got {precision!r}"
-        )
+def _demand_room(gguf: GGUFFile, config: ModelConfig, device: str, weights: str, ops: Any) -> int:
+    """The bytes of all weights on the current device, which is `device`.
+
+    Raises: DeviceMemoryError if a GPU has no room for them and for what a forward pass takes.
+    """
+    sizes = [int(np.prod(info.shape, dtype=object)) for info in gguf.tensors.values()]
+    packed = sum(info.nbytes for info in gguf.tensors.values())
+    n_bytes = packed if weights == "packed" else 4 * sum(sizes)
+    if device != "cpu":
+        scratch = 4 * (min(max(sizes), SCRATCH_WEIGHTS) + ops.TOKENS_AT_ONCE * config.n_vocab)
+        demand_memory(MemoryNeed(n_bytes, sum(sizes), scratch), ops.free_memory(), device)
+    return n_bytes
+
+
+def _demand_packed(precision: Any, weights: str) -> None:
     if precision == "fast" and weights == "float32":
         raise ParameterError(
             "precision: expanded weights have no fast products; expected weights='packed' with "
@@ -126,15 +132,14 @@ def _show_compiling(kernels: list) -> Any:
 class Model:
     """A model ready to compute; made by `load_model`, best used in a `with` statement.
 
-    config: its numbers; gguf: its file; device: where it computes; precision: "exact" or "fast";
-    tokenizer: read at first use.
+    config: its numbers; gguf: its file; device: where it computes, "cpu" or "cuda:N"; precision:
+    "exact" or "fast"; tokenizer: read at first use.
     """
 
-    def __init__(self, gguf: GGUFFile, network: Network, owns_file: bool):
+    def __init__(self, gguf: GGUFFile, network: Network, precision: str, owns_file: bool):
         self.gguf = gguf
         self.config: ModelConfig = network.config
-        self.device = "cpu"
-        self.precision = next(name for name, ops in PRECISIONS.items() if ops is network.ops)
+        self.device, self.precision = network.device, precision
         self._network: Network | None = network
         self._owns_file = owns_file
 
@@ -189,13 +194,30 @@ class Model:
         """An empty KV cache; n_ctx: positions, by default all the model was trained for.
 
         type_k, type_v: "f16" or "f32"; swa_full: False lets layers with a sliding window keep only
-        that, which saves memory and forbids going back. Raises: ParameterError.
+        that, which saves memory and forbids going back. A GPU gives all the memory at once.
+        Raises: ParameterError, DeviceMemoryError.
         """
-        ops = self.network.ops
-        return KVCache(self.config, n_ctx, type_k, type_v, ops, swa_full, self._turn_keys)
+        network, types = self.network, (type_k, type_v)
+        where = (self._turn_keys, self.device)
+        with network.here():
+            return KVCache(self.config, n_ctx, *types, network.ops, swa_full, *where)
 
     def _turn_keys(self, layer: int, keys: Any, delta: int, n_ctx: int) -> Any:
         return turn_keys(self.network, layer, keys, delta, n_ctx)
+
+    def decode_graph(self, cache: KVCache) -> Any:
+        """One token of this model on the GPU as a CUDA graph, which draws its tokens there.
+
+        cache: of this model. Raises: UnsupportedError for what the graph does not cover; `forward`
+        covers all.
+        """
+        place = f"{__package__}.decode_graph"
+        if self.device == "cpu" or find_spec(place) is None:
+            raise UnsupportedError(
+                f"decode graph: there is none on this device; expected a GPU, got {self.device}; "
+                "forward computes everywhere"
+            )
+        return import_module(place).DecodeGraph(self.network, cache)  # imports cupy
 
     def forward(
         self,
@@ -207,7 +229,8 @@ class Model:
         """Send tokens through the model at the positions after those in the cache.
 
         token_ids: (T,) integers; cache: of this model, gets their keys and values.
-        Returns: (T, n_vocab) float32 logits, (1, n_vocab) of the last token if last_only.
+        Returns: (T, n_vocab) float32 logits on the device, (1, n_vocab) of the last token if
+        last_only; `to_numpy` brings them to the host.
         Raises: ParameterError, ContextFullError; the cache then is as it was.
         """
         return forward(self.network, token_ids, cache, trace, last_only)

@@ -13,6 +13,7 @@ Source: llama.cpp src/models/*.cpp and src/llama-graph.cpp.
 Left out: several sequences in one call, and the fast decode path of a GPU.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,17 +31,20 @@ from .weights import Part, Weights
 
 __all__ = ["Network", "forward", "layer_rotation", "unembed"]
 
-TOKENS_AT_ONCE = 512  # a long prompt goes through in pieces, as with llama.cpp's n_ubatch
-
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What the forward pass needs of a model."""
+    """What the forward pass needs of a model; ops: its device's operations, device: its name."""
 
     config: ModelConfig
     architecture: Architecture
     weights: Weights
     ops: Any
+    device: str = "cpu"
+
+    def here(self) -> AbstractContextManager:
+        """The model's device as the current one, within a `with` statement."""
+        return self.ops.on_device(self.device)
 
 
 class _Call:
@@ -98,18 +102,18 @@ def forward(
     ids = _checked_ids(token_ids, network.config.n_vocab)
     _demand_own_cache(cache, network.config)
     trace = _begin_trace(trace, network, len(ids), cache.n_past, last_only)
-    logits = []
-    with cache.appending(ids):
-        for start in range(0, len(ids), TOKENS_AT_ONCE):
-            piece = ids[start : start + TOKENS_AT_ONCE]
+    logits, n_piece = [], network.ops.TOKENS_AT_ONCE
+    with network.here(), cache.appending(ids):
+        for start in range(0, len(ids), n_piece):
+            piece = ids[start : start + n_piece]
             trace.piece(start, len(piece))
             call = _Call(network, cache, cache.n_past + start, len(piece), trace)
             x = _layers(call, piece)
             if not last_only:
                 logits.append(unembed(network, x, trace))
-            elif start + TOKENS_AT_ONCE >= len(ids):
+            elif start + n_piece >= len(ids):
                 logits.append(unembed(network, x[-1:], trace))
-    return logits[0] if len(logits) == 1 else network.ops.concatenate(logits)
+        return logits[0] if len(logits) == 1 else network.ops.concatenate(logits)
 
 
 def _embedded(call: _Call, ids: np.ndarray) -> Any:
@@ -164,14 +168,15 @@ def unembed(network: Network, x: Any, trace: Any = NO_TRACE) -> Any:
     x: (T, E) float32 on the device. Returns: (T, n_vocab) float32 logits.
     """
     ops, config, part = network.ops, network.config, network.weights.output_norm
-    x = getattr(ops, network.architecture.norm)(x, part.weight, part.bias, config.norm_eps)
-    x = trace.visit("result_norm", None, x, ops)
-    x = ops.linear(x, *network.weights.output)
-    if config.logit_scale != 1:
-        x *= np.float32(config.logit_scale)
-    if config.final_logit_softcapping:
-        x = ops.soft_cap(x, config.final_logit_softcapping)
-    return trace.visit("result_output", None, x, ops)
+    with network.here():
+        x = getattr(ops, network.architecture.norm)(x, part.weight, part.bias, config.norm_eps)
+        x = trace.visit("result_norm", None, x, ops)
+        x = ops.linear(x, *network.weights.output)
+        if config.logit_scale != 1:
+            x *= np.float32(config.logit_scale)
+        if config.final_logit_softcapping:
+            x = ops.soft_cap(x, config.final_logit_softcapping)
+        return trace.visit("result_output", None, x, ops)
 
 
 def _checked_ids(token_ids: Any, n_vocab: int) -> np.ndarray:

@@ -3,13 +3,15 @@
     weights.token_embd.weight      weights.blk[3].attn_q.weight      weights.blk[3].attn_q.bias
 
 are the tensors token_embd.weight, blk.3.attn_q.weight and blk.3.attn_q.bias: matrices are views of
-the memory-mapped file, vectors (norms, biases) float32. What a file may leave out is None.
+the memory-mapped file, or its bytes on a GPU; vectors (norms, biases) are float32. What a file may
+leave out is None.
 Source: llama.cpp src/llama-model-loader.cpp (`create_tensor`: missing, misshapen and unused ones).
 Left out: reading the file (layer 1) and decoding (layer 2).
 """
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -85,12 +87,18 @@ class Weights:
 
 
 def load_weights(
-    gguf: Any, config: ModelConfig, architecture: Architecture, ops: Any, form: str = "packed"
+    gguf: Any,
+    config: ModelConfig,
+    architecture: Architecture,
+    ops: Any,
+    form: str = "packed",
+    send: Callable[[np.ndarray], Any] | None = None,
 ) -> Weights:
     """Take the tensors of an open file that an architecture names.
 
-    form: "packed" leaves matrices in the file's blocks, nothing is read now; "float32" expands
-    all of them once, which takes 4 bytes a weight. ops: of the device.
+    form: "packed" leaves matrices in the file's blocks (on the CPU nothing is read now); "float32"
+    expands all of them once, which takes 4 bytes a weight. ops: of the device; send: brings the
+    packed matrices there, perhaps later than it returns, by default `ops.asarray`.
     Raises: GGUFError for a tensor missing or of another shape than the config demands;
         UnsupportedError for a tensor the architecture does not know.
     """
@@ -99,7 +107,7 @@ def load_weights(
             f"weights: no such form; expected one of {', '.join(FORMS)}, got {form!r}"
         )
     _refuse_unknown(gguf, config, architecture)
-    source = _Source(gguf, ops, form)
+    source = _Source(gguf, ops, form, ops.asarray if send is None else send)
     top = source.parts("", architecture.tensors, config)
     blk = []
     for layer in range(config.n_layer):
@@ -140,8 +148,8 @@ def _split(parts: dict[str, Part], config: ModelConfig) -> dict[str, Part]:
 class _Source:
     """An open file being turned into parts."""
 
-    def __init__(self, gguf: Any, ops: Any, form: str):
-        self.gguf, self.ops, self.form = gguf, ops, form
+    def __init__(self, gguf: Any, ops: Any, form: str, send: Callable[[np.ndarray], Any]):
+        self.gguf, self.ops, self.form, self.send = gguf, ops, form, send
 
     def parts(
         self, prefix: str, specs: tuple[TensorSpec, ...], config: ModelConfig
@@ -178,20 +186,22 @@ class _Source:
                 f"{name}: wrong shape; expected {_named(spec, expected)}, got "
                 f"{tuple(info.shape)}; the file is damaged or its metadata belongs to another model"
             )
-        packed = self.packed(name, info, expected)
         is_plain = len(expected) == 1 or spec.name.endswith((".bias", "_norm.weight"))
         if is_plain or self.form == "float32":
+            packed = self.packed(name, info, expected, self.ops.asarray)
             return self.expanded(name, packed, is_plain)
-        return packed
+        return self.packed(name, info, expected, self.send)
 
-    def packed(self, name: str, info: Any, shape: tuple[int, ...]) -> PackedTensor:
-        """A view of the tensor in the file; float32 is ready for use."""
+    def packed(
+        self, name: str, info: Any, shape: tuple[int, ...], send: Callable[[np.ndarray], Any]
+    ) -> PackedTensor:
+        """The tensor's bytes on the device, on the CPU a view of the file; float32 as numbers."""
         raw = self.gguf.raw(name)
         if info.type == "F32":
             dtype = "<f4" if self.gguf.byte_order == "little" else ">f4"
             raw = np.require(raw.view(dtype).reshape(shape), np.float32, "A")
-            return PackedTensor(self.ops.asarray(raw), "F32", shape)
-        return PackedTensor(self.ops.asarray(raw), info.type, shape, self.gguf.byte_order)
+            return PackedTensor(send(raw), "F32", shape)
+        return PackedTensor(send(raw), info.type, shape, self.gguf.byte_order)
 
     def expanded(self, name: str, packed: PackedTensor, is_plain: bool) -> Any:
         """The tensor as float32: a plain array, or a PackedTensor of type F32."""

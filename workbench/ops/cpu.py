@@ -9,6 +9,7 @@ Sources: ggml/src/ggml-cpu/ops.cpp (named at each function); sums run in another
 Left out: integer arithmetic on quantized activations, which llama.cpp uses for speed.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -53,19 +54,23 @@ __all__ = [
     "attention_values",
     "choose_experts",
     "concatenate",
+    "demand_kv_memory",
     "expand",
     "expert_probs",
     "geglu",
     "gelu",
     "get_rows",
+    "kv_zeros",
     "layer_norm",
     "linear",
     "mix_experts",
     "normalized_shares",
+    "on_device",
     "reglu",
     "relu_squared",
     "rms_norm",
     "rope",
+    "sender",
     "shares_of_experts",
     "sigmoid",
     "silu",
@@ -81,6 +86,21 @@ __all__ = [
 # Weights of one tile of a packed matrix, expanded to float32: 512 KiB, still in the cache when BLAS
 # reads it. F16 4096 x 4096, one token: 14.4 ms; with 1<<15 19.2, with 1<<22 21.6 (2 cores).
 TILE_WEIGHTS = 1 << 17
+TOKENS_AT_ONCE = 512  # of a long prompt that go through the layers together: llama.cpp's n_ubatch
+
+
+def on_device(device: str) -> AbstractContextManager:
+    """Where operations happen within a `with` statement: nothing to choose for "cpu"."""
+    return nullcontext()
+
+
+def demand_kv_memory(n_bytes: int, n_ctx: int, device: str) -> None:
+    """Nothing: the operating system gives memory when it is written."""
+
+
+def sender(n_bytes: int) -> AbstractContextManager:
+    """A function that brings the file's arrays to this device, within a `with` statement."""
+    return nullcontext(asarray)
 
 
 def concatenate(pieces: list[np.ndarray]) -> np.ndarray:
@@ -91,6 +111,11 @@ def concatenate(pieces: list[np.ndarray]) -> np.ndarray:
 def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """An array of zeros; memory is taken only where it is written."""
     return np.zeros(shape, dtype)
+
+
+def kv_zeros(shape: tuple[int, int, int], dtype: str) -> np.ndarray:
+    """Room for keys or values: (n_rows, K, D) of zeros, row by row."""
+    return zeros(shape, dtype)
 
 
 def asarray(x: Any) -> np.ndarray:

@@ -11,11 +11,13 @@ import numpy as np
 __all__ = [
     "geglu",
     "gelu",
+    "gelu_table",
     "reglu",
     "relu_squared",
     "sigmoid",
     "silu",
     "soft_cap",
+    "softplus",
     "swiglu",
     "swiglu_oai",
     "xielu",
@@ -77,12 +79,13 @@ def xielu(x: np.ndarray, alpha_n: float, alpha_p: float, beta: float, eps: float
     Source: ggml.c, `ggml_xielu`; ggml-cpu/unary-ops.cpp, `op_xielu`; Huang, arXiv:2411.13010.
     """
     beta = np.float32(beta)
-    slope, curve = beta + np.float32(_softplus(alpha_n)), np.float32(_softplus(alpha_p))
+    slope, curve = beta + np.float32(softplus(alpha_n)), np.float32(softplus(alpha_p))
     below = (np.expm1(np.minimum(x, np.float32(eps))) - x) * slope
     return np.where(x > 0, curve * x * x, below) + beta * x
 
 
-def _softplus(x: float) -> float:
+def softplus(x: float) -> float:
+    """log(1 + exp(x)). Source: ggml.c, `ggml_xielu`, which takes it of its parameters."""
     return x if x > 20 else math.log1p(math.exp(x))
 
 
@@ -91,7 +94,7 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
     Source: ggml-cpu/vec.h, `ggml_vec_gelu_f32`; Hendrycks and Gimpel, arXiv:1606.08415.
     """
-    out = _gelu_table()[np.clip(x, -GELU_BEYOND, GELU_BEYOND).astype(np.float16).view(np.uint16)]
+    out = gelu_table()[np.clip(x, -GELU_BEYOND, GELU_BEYOND).astype(np.float16).view(np.uint16)]
     np.copyto(out, x, where=x >= GELU_BEYOND)
     return out
 
@@ -109,7 +112,7 @@ def soft_cap(x: np.ndarray, cap: float) -> np.ndarray:
 
 
 @cache
-def _gelu_table() -> np.ndarray:
+def gelu_table() -> np.ndarray:
     """(65536,) float32: gelu of every float16, rounded to float16; index: its bits."""
     with np.errstate(all="ignore"):  # infinities and what is no number are never looked up
         x = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)

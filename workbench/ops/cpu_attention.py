@@ -59,6 +59,14 @@ class AttentionRules:
             return position // self.window * self.window
         return max(0, position - self.window + 1)
 
+    def of_heads(self, heads: slice) -> "AttentionRules":
+        """The rules with what belongs to some heads only."""
+        if self.sinks is None and self.slopes is None:
+            return self
+        sinks = None if self.sinks is None else self.sinks[heads]
+        slopes = None if self.slopes is None else self.slopes[heads]
+        return replace(self, sinks=sinks, slopes=slopes)
+
 
 def softmax(
     x: np.ndarray, out: np.ndarray | None = None, sinks: np.ndarray | None = None
@@ -107,20 +115,11 @@ def attention(
             q[:, heads],
             _widen(k[:, kv_heads]).transpose(1, 2, 0),  # (K, D, S)
             _widen(v[:, kv_heads]).transpose(1, 0, 2),  # (K, S, Dv)
-            _of_heads(rules, heads),
+            rules.of_heads(heads),
             first,
             out[:, heads],
         )
     return out.reshape(n_tokens, n_head * head_dim_v)
-
-
-def _of_heads(rules: AttentionRules, heads: slice) -> AttentionRules:
-    """The rules with what belongs to some heads only."""
-    if rules.sinks is None and rules.slopes is None:
-        return rules
-    sinks = None if rules.sinks is None else rules.sinks[heads]
-    slopes = None if rules.slopes is None else rules.slopes[heads]
-    return replace(rules, sinks=sinks, slopes=slopes)
 
 
 def _attend_heads(q, k, v, rules: AttentionRules, first: int, out) -> None:

@@ -1,8 +1,9 @@
-"""Mixtures of experts in NumPy: a router's choice for each token, and the chosen networks.
+"""Mixtures of experts: a router's choice for each token, and the chosen networks.
 
     logits ─► expert_probs ─► choose_experts ─► shares_of_experts ─► mix_experts
 
-Each step stands alone, so that what lies between can be seen and changed.
+Each step stands alone, so that what lies between can be seen and changed. All but the softmax are
+of both devices: NumPy's functions hand CuPy's arrays on to CuPy.
 Source: llama.cpp src/llama-graph.cpp, `build_moe_ffn`; Jiang et al., arXiv:2401.04088.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .cpu_activations import sigmoid
-from .cpu_attention import softmax
+from .cpu_attention import MINUS_INFINITY, softmax
 
 __all__ = [
     "choose_experts",
@@ -59,10 +60,10 @@ def _best_groups(probs: np.ndarray, n_groups: int, n_used: int) -> np.ndarray:
     """The same with -inf for experts outside of the best groups."""
     groups = probs.reshape(len(probs), n_groups, -1)
     votes = np.sort(groups, axis=-1)[..., -GROUP_VOTES:].sum(axis=-1)
-    rest = np.argsort(-votes, axis=-1, kind="stable")[:, n_used:]
-    groups = groups.copy()
-    np.put_along_axis(groups, rest[..., None], np.float32(-np.inf), axis=1)
-    return groups.reshape(probs.shape)
+    order = np.argsort(-votes, axis=-1, kind="stable")
+    places = np.argsort(order, axis=-1, kind="stable")  # of each group in that order
+    chosen = np.where((places < n_used)[..., None], groups, MINUS_INFINITY)
+    return chosen.reshape(probs.shape)
 
 
 def shares_of_experts(probs: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ def shares_of_experts(probs: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def normalized_shares(shares: np.ndarray) -> np.ndarray:
     """Shares (T, n_used) made to sum to 1."""
-    total = np.add.reduce(shares, axis=-1, keepdims=True)
+    total = shares.sum(axis=-1, keepdims=True)
     return shares / np.maximum(total, SMALLEST_HALF)
 
 
@@ -92,17 +93,26 @@ def mix_experts(
     chosen are expanded; gate's weight None for an ungated network; weigh_first: shares multiply
     what experts read. Returns: (T, E) float32.
     """
-    out = np.zeros(x.shape, np.float32)
-    for expert in np.unique(ids):
-        rows, choice = np.nonzero(ids == expert)
+    out = np.zeros_like(x)
+    chosen = ids.get() if hasattr(ids, "get") else ids  # on the host, where the loop is
+    for expert in np.unique(chosen):
+        rows, choice = _places(chosen == expert)
         gate, up, down = (_of_expert(part, int(expert)) for part in experts)
-        share = shares[rows, choice, None]
+        share = shares[rows, choice].reshape(-1, 1)
         given = x[rows] * share if weigh_first else x[rows]
         hidden = linear(given, *up)
         hidden = activation(hidden) if gate is None else activation(linear(given, *gate), hidden)
         made = linear(hidden, *down)
         out[rows] += made if weigh_first else made * share
     return out
+
+
+def _places(is_chosen: np.ndarray) -> tuple[Any, Any]:
+    """Rows and choices that are True in (T, n_used); of one token as slices, which copy nothing."""
+    rows, choice = np.nonzero(is_chosen)
+    if len(is_chosen) > 1 or len(choice) > 1:
+        return rows, choice
+    return slice(0, 1), slice(int(choice[0]), int(choice[0]) + 1)
 
 
 def _of_expert(part: tuple[Any, Any], expert: int) -> tuple[Any, Any] | None:

@@ -1,27 +1,142 @@
 """The operations of a transformer in CuPy, with the names and the arguments of `cpu.py`.
 
-Kernels are plain CUDA text (`kernels/`), compiled at first use for the GPU at hand; CuPy keeps them
-on disk. This is the one module of the package that imports cupy at its top: whoever imports it asks
-for a GPU.
+    cuda_rows         norms, softmax, rope           cuda_attention    scores, shares, values
+    cuda_activations  elementwise functions          cuda_dequantize   packed blocks to numbers
+    cuda_matvec       products of a few tokens
 
-Sources: named in the kernels' headers; `cpu.py` is the truth they are held to.
-Left out: all operations but those on packed weights.
+Products of many tokens are cuBLAS's in float32 (TF32 off, as CuPy leaves it).
+Everything happens on CuPy's current device, in the order of its current stream.
+
+Source: named at each function's twin in `cpu.py`, the truth they are held to.
+Left out: products in float16 (`cuda_fast.py`).
 """
 
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import cupy as cp
 import numpy as np
 
-from ..errors import ParameterError
-from ..quants import Codec, codec_of
-from . import kernels
+from .cpu_attention import AttentionRules
+from .cpu_experts import (
+    choose_experts,
+    mix_experts,
+    normalized_shares,
+    shares_of_experts,
+)
+from .cuda_activations import (
+    geglu,
+    gelu,
+    reglu,
+    relu_squared,
+    sigmoid,
+    silu,
+    soft_cap,
+    swiglu,
+    swiglu_oai,
+    xielu,
+)
+from .cuda_attention import attention, attention_probs, attention_scores, attention_values
+from .cuda_dequantize import DTYPES, dequantize
+from .cuda_matvec import can_matvec, matvec
+from .cuda_rows import layer_norm, rms_norm, rope, softmax
+from .cuda_upload import Uploader, free_memory
+from .device_memory import MemoryNeed, demand_memory
 from .packed import PackedTensor
 
-__all__ = ["asarray", "dequantize", "expand", "to_numpy"]
+__all__ = [
+    "DTYPES",
+    "AttentionRules",
+    "asarray",
+    "attention",
+    "attention_probs",
+    "attention_scores",
+    "attention_values",
+    "choose_experts",
+    "concatenate",
+    "demand_kv_memory",
+    "dequantize",
+    "expand",
+    "expert_probs",
+    "free_memory",
+    "geglu",
+    "gelu",
+    "get_rows",
+    "kv_zeros",
+    "layer_norm",
+    "linear",
+    "mix_experts",
+    "normalized_shares",
+    "on_device",
+    "reglu",
+    "relu_squared",
+    "rms_norm",
+    "rope",
+    "sender",
+    "shares_of_experts",
+    "sigmoid",
+    "silu",
+    "soft_cap",
+    "softmax",
+    "swiglu",
+    "swiglu_oai",
+    "to_numpy",
+    "xielu",
+    "zeros",
+]
 
-DTYPES = ("float32", "float16")
+TOKENS_AT_ONCE = 512  # of a long prompt that go through the layers together
+FEW_BYTES = 64 << 20  # below this, pinned memory costs more time than it saves
+TILE_WEIGHTS = 1 << 26  # of a packed matrix that exist as float32 at once: 256 MiB
+
+
+def on_device(device: str) -> AbstractContextManager:
+    """The device of a name such as "cuda:1" as the current one, within a `with` statement."""
+    return cp.cuda.Device(int(device.partition(":")[2] or 0))
+
+
+def demand_kv_memory(n_bytes: int, n_ctx: int, device: str) -> None:
+    """Nothing if a cache of n_ctx positions fits into the current device, which is `device`.
+
+    Raises: DeviceMemoryError that names the n_ctx that would.
+    """
+    need = MemoryNeed(0, 0, kv_per_position=-(-n_bytes // n_ctx), n_ctx=n_ctx)
+    demand_memory(need, free_memory(), device)
+
+
+@contextmanager
+def sender(n_bytes: int) -> Iterator[Callable[[np.ndarray], cp.ndarray]]:
+    """A function that brings the file's arrays to this device, all there at the end of the `with`.
+
+    n_bytes: of all of them; many are sent as fast as the bus goes, with a progress bar.
+    """
+    if n_bytes < FEW_BYTES:
+        yield cp.asarray
+        return
+    with Uploader(n_bytes) as uploader:
+        yield uploader.send
+
+
+def concatenate(pieces: list[cp.ndarray]) -> cp.ndarray:
+    """Pieces one after the other along the first axis."""
+    return cp.concatenate(pieces)
+
+
+def zeros(shape: tuple[int, ...], dtype: str) -> cp.ndarray:
+    """An array of zeros."""
+    return cp.zeros(shape, dtype)
+
+
+def kv_zeros(shape: tuple[int, int, int], dtype: str) -> cp.ndarray:
+    """Room for keys or values: (n_rows, K, D) of zeros, where the rows of a head lie together.
+
+        memory    head 0: row 0, row 1, …    head 1: row 0, row 1, …    a head is one stream
+
+    The memory itself is `out.transpose(1, 0, 2)`, which is contiguous.
+    """
+    n_rows, n_head_kv, length = shape
+    return cp.zeros((n_head_kv, n_rows, length), dtype).transpose(1, 0, 2)
 
 
 def asarray(x: Any) -> cp.ndarray:
@@ -40,108 +155,45 @@ def expand(weight: PackedTensor, rows: Any = ...) -> cp.ndarray:
     rows: an index, slice or integer array of the first axis; all by default.
     Returns: (*rows, n) float32; a view where the weight is float32 already.
     """
+    if rows is ...:
+        raw = weight.raw
+    else:
+        raw = weight.raw[cp.asarray(rows) if isinstance(rows, np.ndarray) else rows]
     if weight.type == "F32":
-        return weight.raw[rows]
-    return dequantize(weight.raw[rows], weight.type, byte_order=weight.byte_order)
+        return raw
+    return dequantize(raw, weight.type, byte_order=weight.byte_order)
 
 
-def dequantize(
-    raw: cp.ndarray, type: str, dtype: str = "float32", byte_order: str = "little"
-) -> cp.ndarray:
-    """Decodes rows of raw blocks on the GPU, bit-equal to `workbench.quants.dequantize`.
+def get_rows(weight: PackedTensor, row_ids: np.ndarray) -> cp.ndarray:
+    """Look rows up. weight: (V, E) packed; row_ids: (T,) integers. Returns: (T, E) float32."""
+    return expand(weight, row_ids)
 
-    raw: (..., bytes) uint8 on the GPU, rows of whole blocks.
-    type: a type name that `workbench.quants.CODECS` has, in any letter case.
-    dtype: "float32", or "float16": the float32 numbers rounded to nearest, ties to even.
-    byte_order: "little" or "big", the byte order of the numbers within the blocks.
 
-    Returns: (..., n) of that dtype, a new array, filled in the order of the current stream. NaN
-    stays NaN, but not with the same bits.
-    Raises: ParameterError for another dtype, a length that is no whole number of blocks, or an
-    unknown name; UnsupportedError for a ggml type that cannot be read.
-    Example: dequantize(asarray(gguf.raw(name)), gguf.tensors[name].type, "float16").
-    Source: ggml-quants.c, `dequantize_row_*`.
+def linear(x: cp.ndarray, weight: PackedTensor, bias: cp.ndarray | None = None) -> cp.ndarray:
+    """x times the transposed weight; of many tokens, one tile of it at a time becomes float32.
+
+    x: (T, n) float32; weight: (m, n) packed; bias: (m,) float32. Returns: (T, m) float32.
     """
-    codec = codec_of(type)
-    _check_arguments(raw, codec, dtype, byte_order)
-    shape = (*raw.shape[:-1], raw.shape[-1] // codec.type_size * codec.block_size)
-    out = cp.empty(shape, dtype)
-    if out.size:
-        _launch(_aligned(raw) if byte_order == "little" else _swapped(raw, codec), codec, out)
+    out = matvec(x, weight) if can_matvec(x, weight) else _product(x, weight)
+    if bias is not None:
+        out += bias
     return out
 
 
-def _launch(blocks: cp.ndarray, codec: Codec, out: cp.ndarray) -> None:
-    """Fills out from little-endian blocks at an aligned address; allocates nothing once it ran."""
-    table = _table(codec.name, cp.cuda.Device().id)
-    grid = -(-out.size // kernels.WEIGHTS_PER_THREAD_BLOCK)
-    arguments = (blocks, table, out, np.uint64(out.size // codec.block_size))
-    _kernel(codec.name, out.dtype.name)((grid,), (kernels.THREADS,), arguments)
+def _product(x: cp.ndarray, weight: PackedTensor) -> cp.ndarray:
+    n_rows, n_cols = weight.shape
+    step = max(1, TILE_WEIGHTS // n_cols)
+    if weight.type == "F32" or n_rows <= step:
+        return cp.matmul(x, expand(weight).T)
+    out = cp.empty((len(x), n_rows), np.float32)
+    for start in range(0, n_rows, step):
+        rows = slice(start, start + step)
+        out[:, rows] = cp.matmul(x, expand(weight, rows).T)
+    return out
 
 
-def _check_arguments(raw: Any, codec: Codec, dtype: str, byte_order: str) -> None:
-    """Raises ParameterError unless raw is rows of whole blocks on the GPU and the names exist."""
-    if not isinstance(raw, cp.ndarray) or raw.dtype != np.uint8 or raw.ndim == 0:
-        got = f"{raw.shape} {raw.dtype}" if hasattr(raw, "dtype") else raw.__class__.__name__
-        raise ParameterError(
-            "dequantize: raw is no array of bytes on the GPU; expected a CuPy array (..., bytes) "
-            f"uint8, got {raw.__class__.__module__} {got}; pass it through asarray"
-        )
-    if raw.shape[-1] % codec.type_size:
-        raise ParameterError(
-            f"dequantize: a row is no whole number of {codec.name} blocks; expected a multiple of "
-            f"{codec.type_size} bytes, got {raw.shape[-1]}; check the type and the row's bounds"
-        )
-    if dtype not in DTYPES:
-        raise ParameterError(
-            f"dequantize: no such dtype; expected one of {', '.join(DTYPES)}, got {dtype!r}; "
-            "name one of those"
-        )
-    if byte_order not in ("little", "big"):
-        raise ParameterError(
-            f"dequantize: no such byte order; expected 'little' or 'big', got {byte_order!r}; "
-            "take the file's"
-        )
-
-
-def _aligned(raw: cp.ndarray) -> cp.ndarray:
-    """The bytes one after the other, from an address that the kernels' widest loads can use."""
-    blocks = cp.ascontiguousarray(raw)
-    return blocks if blocks.data.ptr % 16 == 0 else blocks.copy()
-
-
-def _swapped(raw: cp.ndarray, codec: Codec) -> cp.ndarray:
-    """A copy of the blocks in which the bytes of each number are reversed."""
-    blocks = raw.reshape(-1, codec.type_size).copy()
-    fields = codec.dtype.fields or {"": (codec.dtype, 0)}
-    for field, start in fields.values():
-        width = field.base.itemsize
-        if width > 1:
-            part = blocks[:, start : start + field.itemsize]
-            part[...] = part.reshape(len(blocks), -1, width)[..., ::-1].reshape(part.shape).copy()
-    return blocks
-
-
-@cache
-def _kernel(type: str, dtype: str) -> cp.RawKernel:
-    """The kernel that writes a type as a dtype."""
-    family = next(name for name, types in kernels.FAMILIES.items() if type in types)
-    return _module(family).get_function(f"dequantize_{type}_{dtype}")
-
-
-@cache
-def _module(family: str) -> cp.RawModule:
-    """The kernels of a family, compiled when one of them is first asked for."""
-    source = kernels.join_sources([*kernels.SHARED, kernels.FOLDER / f"dequantize_{family}.cu"])
-    return cp.RawModule(code=source, options=("-std=c++17",))
-
-
-@cache
-def _table(type: str, device: int) -> cp.ndarray | None:
-    """The table of a type in the memory of the current device, which is `device`."""
-    table = kernels.dequantize_table(type)
-    if table is None:
-        return None
-    on_device = cp.asarray(table)
-    cp.cuda.get_current_stream().synchronize()  # kernels of other streams will read it too
-    return on_device
+def expert_probs(logits: cp.ndarray, gating: str) -> cp.ndarray:
+    """What the router's scores mean, as `cpu.expert_probs`."""
+    if gating == "softmax":
+        return softmax(logits)
+    return sigmoid(logits) if gating == "sigmoid" else logits
