@@ -78,7 +78,7 @@ def test_the_command_takes_a_path_as_its_first_word_and_prints_rates():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--device", "tpu"], "device: only the CPU is measured"),
+        (["--device", "tpu"], "device: no such device"),
         (["--against", "x"], "against: unknown"),
     ],
 )

@@ -18,7 +18,10 @@ perplexity       of a text, and KL divergence between models     divergence: of 
 parity           our logits beside llama.cpp's
 layer_divergence how far two models drift apart           patching: which layer's damage matters
 speed            how fast the package is beside others; tokenizer_speed: tokenizers
-model_speed      tokens per second, beside llama.cpp
+model_speed      tokens per second, beside llama.cpp; speed_run: what a measurement is
+synthetic        models of random weights, to measure speed on
+token_budget     the bytes behind one token, by layer and family; memory_plan: of the whole
+speed_record     recorded speeds beside the peer's and the machine's ceilings
 """
 
 from .ablation import (
@@ -48,7 +51,9 @@ from .generated_text import GeneratedText, generated_text
 from .imatrix import ImatrixStatistics, collect_imatrix, imatrix_statistics
 from .layer_divergence import LayerDivergence, layer_divergence
 from .logit_lens import LogitLens, logit_lens
-from .model_speed import bytes_per_token, copy_bandwidth, model_speed
+from .machine import copy_bandwidth
+from .memory_plan import MemoryPlan, memory_plan
+from .model_speed import bytes_per_token, model_speed, speed_run
 from .next_token import NextToken, display_piece, next_token
 from .parity import Parity, parity, parity_table
 from .patching import PatchMap, PatchScan, patch_by_layer, patch_by_position
@@ -67,6 +72,10 @@ from .quant_model import (
 )
 from .residual_stream import ResidualNorms, residual_norms, stream_names, stream_taps
 from .speed import dequantize_speed
+from .speed_record import SpeedRecord, read_speed_record
+from .speed_run import SpeedResult, SpeedRun, SpeedTest, speed_tests
+from .synthetic import synthetic_model
+from .token_budget import budget_by_family, token_budget
 from .tokenizer_compare import (
     ComparedToken,
     Segment,
@@ -107,6 +116,7 @@ __all__ = [
     "LogitDivergence",
     "LogitLens",
     "Memory",
+    "MemoryPlan",
     "NextToken",
     "NextTokenChange",
     "ODD_STRINGS",
@@ -123,6 +133,10 @@ __all__ = [
     "Segment",
     "Size",
     "SizeBy",
+    "SpeedRecord",
+    "SpeedResult",
+    "SpeedRun",
+    "SpeedTest",
     "StageDifference",
     "TextCost",
     "TokenFinding",
@@ -134,6 +148,7 @@ __all__ = [
     "attention_maps",
     "audit_vocabulary",
     "block_zoom",
+    "budget_by_family",
     "bytes_per_token",
     "chat_tokens",
     "code_usage",
@@ -163,6 +178,7 @@ __all__ = [
     "logits_without",
     "matrices",
     "memory_by_part",
+    "memory_plan",
     "metadata_table",
     "model_errors",
     "model_speed",
@@ -175,15 +191,20 @@ __all__ = [
     "patch_by_position",
     "perplexity",
     "quant_error",
+    "read_speed_record",
     "residual_norms",
     "round_trips",
     "sample_text",
     "scale_spread",
     "script_of",
     "size_by",
+    "speed_run",
+    "speed_tests",
     "stream_names",
     "stream_taps",
+    "synthetic_model",
     "tensor_table",
+    "token_budget",
     "tokenizer_speed",
     "treemap",
     "weight_types",

@@ -1,14 +1,15 @@
 """How fast a model reads a prompt and writes tokens, beside llama.cpp on the same file.
 
-    pp512   a prompt of 512 tokens, in tokens per second       bound by arithmetic
-    tg128   128 tokens one after the other                     bound by memory: all weights
+    pp512            a prompt of 512 tokens, in tokens per second       bound by arithmetic
+    tg128            128 tokens one after the other                     bound by memory: all weights
+    tg128 @ d4096    the same behind 4096 tokens                        and by keys and values
 
 Everyone takes a turn in every round of one run, so that what else the machine does strikes all
-alike. Tokens are arbitrary: speed does not depend on them. llama.cpp runs in a process of its own,
-under any Python that has llama-cpp-python.
+alike; how fast its memory copies is measured in the same run. Tokens are random: speed does not
+depend on them. llama.cpp runs in a process of its own, under any Python that has llama-cpp-python.
 
 Source: llama.cpp tools/llama-bench (the tests and their names).
-Left out: GPUs, sampling, and the time to load.
+Left out: sampling.
 """
 
 import subprocess
@@ -16,123 +17,171 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..errors import ParameterError, UnsupportedError
+from ..errors import UnsupportedError
 from ..model import Model, load_model
 from ..ops.packed_linear import n_threads
+from .machine import Machine, machine_of
+from .speed_run import (
+    SpeedResult,
+    SpeedRun,
+    SpeedTest,
+    demand_count,
+    mean_and_deviation,
+    speed_tests,
+)
+from .token_budget import WEIGHT_FAMILIES, budget_by_family, token_budget
+from .turns import WARM_UP, OurTurns
 
-__all__ = ["bytes_per_token", "copy_bandwidth", "model_speed"]
+__all__ = ["bytes_per_token", "model_speed", "speed_run"]
 
-Turn = Callable[[int, int], float]  # tokens, tokens at once -> seconds
+Turn = Callable[[SpeedTest], float]  # -> seconds
 PEER = Path(__file__).with_name("llama_cpp_peer.py")
-COPIED_BYTES = 1 << 28  # more than caches hold
 PATIENCE = 600.0  # seconds that llama.cpp may take to load a model or for one turn
+ALL_LAYERS = 999  # llama.cpp's way to say: all of them on the GPU
 
 
 def model_speed(
     path: Any,
-    n_prompt: int = 512,
-    n_gen: int = 128,
+    n_prompt: int | Sequence[int] = 512,
+    n_gen: int | Sequence[int] = 128,
     repeats: int = 3,
-    precisions: Sequence[str] = ("exact",),
+    precisions: Sequence[str] | None = ("exact",),
     peer_python: str | None = None,
     progress: bool = True,
+    device: str = "cpu",
+    depths: Sequence[int] = (0,),
 ) -> pd.DataFrame:
-    """Time a model on the CPU.
-
-    path: of a GGUF file; n_prompt, n_gen: tokens, 0 leaves the test out; repeats: rounds after one
-    of a few tokens that does not count; precisions: of `load_model`, each a row; peer_python: an
-    interpreter with llama-cpp-python, whose llama.cpp then takes turns. Threads are numba's number
-    (NUMBA_NUM_THREADS) for all.
+    """Time a model; the table of `speed_run`, which has the same arguments.
 
     Returns: DataFrame: model, size_mb, mparams, backend, threads, test, tokens_per_s, std; and for
     tg mb_per_token, gb_per_s, share_of_copy (of the measured speed of copying memory).
+    Raises: as `speed_run`.
+    """
+    return speed_run(
+        path, n_prompt, n_gen, repeats, precisions, peer_python, progress, device, depths
+    ).to_frame()
+
+
+def speed_run(
+    path: Any,
+    n_prompt: int | Sequence[int] = 512,
+    n_gen: int | Sequence[int] = 128,
+    repeats: int = 3,
+    precisions: Sequence[str] | None = None,
+    peer_python: str | None = None,
+    progress: bool = True,
+    device: str = "auto",
+    depths: Sequence[int] = (0,),
+) -> SpeedRun:
+    """Time a model, with the ceilings of its machine and the bytes behind each token.
+
+    path: of a GGUF file; n_prompt, n_gen: tokens, one number or several, 0 for no such test;
+    repeats: rounds after a warm-up (a few tokens; on a GPU all prompts once); precisions: of
+    `load_model`, each a row, by default "fast", on the CPU both; peer_python: an interpreter with
+    llama-cpp-python, whose llama.cpp then takes turns; device: of `load_model`; depths: tokens
+    before each test.
+    Threads are numba's number (NUMBA_NUM_THREADS) for all.
+
     Raises: ParameterError, UnsupportedError if peer_python has no llama.cpp; as `load_model`.
     """
-    for name, value, least in (
-        ("n_prompt", n_prompt, 0),
-        ("n_gen", n_gen, 0),
-        ("repeats", repeats, 1),
-    ):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ParameterError(
-                f"{name}: no such number; expected {least} or more, got {value!r}; give another"
-            )
-    tests = [(f"pp{n_prompt}", n_prompt, n_prompt), (f"tg{n_gen}", n_gen, 1)]
-    tests = [test for test in tests if test[1]]
-    models = {name: load_model(path, "cpu", precision=name) for name in precisions}
-    turns: dict[str, Turn] = {f"workbench {name}": _our_turn(m) for name, m in models.items()}
-    peer = None
-    try:
-        if peer_python:
-            peer = _start_peer(peer_python, path, n_prompt + n_gen)
-            turns["llama.cpp"] = _peer_turn(peer)
-        seconds = _rounds(turns, tests, repeats, progress)
+    demand_count("repeats", repeats, 1)
+    speed_tests(n_prompt, n_gen, depths)
+    with ExitStack() as opened:
+        models, load = _load(opened, path, device, precisions)
         model = next(iter(models.values()))
-        return _table(model, tests, seconds)
-    finally:
-        if peer:
-            peer.communicate()
-        for model in models.values():
-            model.close()
+        opened.enter_context(model.network.here())
+        machine = machine_of(model.device)
+        tests = speed_tests(n_prompt, n_gen, depths, model.config.n_ctx_train)
+        turns: dict[str, Turn] = {}
+        for precision, own in models.items():
+            ours = OurTurns(own, machine, tests, _graph_maker(own.device))
+            load[precision] |= _warm_up(ours, machine)
+            turns[f"workbench {precision}" + (", plain pass" if ours.why_plain else "")] = ours
+        if peer_python:
+            n_ctx = max(test.depth + test.n_tokens for test in (*WARM_UP, *tests))
+            peer = _start_peer(peer_python, path, n_ctx, model.device)
+            opened.callback(peer.communicate)
+            turns["llama.cpp"] = _peer_turn(peer)
+            for test in WARM_UP:
+                turns["llama.cpp"](test)
+        if model.device != "cpu":  # as llama-bench; on a CPU it would take as long as a round
+            _rounds(turns, [test for test in tests if test.kind == "pp"], 1, progress)
+        seconds = _rounds(turns, tests, repeats, progress)
+        ceilings = machine.ceilings()
+        results = _results(model, turns, tests, seconds, ceilings["copy"] * 1e9)
+        return _run(model, machine, ceilings, load, results)
 
 
 def bytes_per_token(model: Model) -> int:
     """Bytes of weights that one token reads: all but unused rows and experts."""
-    config, total = model.config, 0
-    for name, info in model.gguf.tensors.items():
-        if name == "token_embd.weight" and "output.weight" in model.gguf.tensors:
-            total += info.nbytes // info.shape[0]
-        elif "_exps" in name:
-            total += info.nbytes * config.n_expert_used // config.n_expert
-        else:
-            total += info.nbytes
-    return total
+    sums = budget_by_family(token_budget(model.config, model.gguf.tensors))
+    return int(sums.nbytes[sums.family.isin(WEIGHT_FAMILIES)].sum())
 
 
-def copy_bandwidth(threads: int) -> float:
-    """Bytes per second that threads move when they copy memory, each byte read and written."""
-    sources = np.ones((threads, COPIED_BYTES // threads), np.uint8)
-    targets = np.empty_like(sources)
-    best = np.inf
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(4):
-            start = time.perf_counter()
-            list(pool.map(np.copyto, targets, sources))
-            best = min(best, time.perf_counter() - start)
-    return 2 * sources.nbytes / best
+def _load(
+    opened: ExitStack, path: Any, device: str, precisions: Sequence[str] | None
+) -> tuple[dict[str, Model], dict[str, dict[str, Any]]]:
+    """Models by precision, which `opened` closes, and how long each took to load."""
+    models, load = {}, {}
 
-
-def _our_turn(model: Model) -> Turn:
-    def turn(n_tokens: int, at_once: int) -> float:
-        cache = model.new_cache(n_ctx=n_tokens)
-        ids = np.arange(n_tokens) % model.config.n_vocab
+    def add(precision: str) -> Model:
         start = time.perf_counter()
-        for i in range(0, n_tokens, at_once):
-            model.forward(ids[i : i + at_once], cache, last_only=True)
-        return time.perf_counter() - start
+        model = opened.enter_context(load_model(path, device, precision=precision))
+        with model.network.here():
+            machine_of(model.device).synchronize()
+        seconds = time.perf_counter() - start
+        models[precision], load[precision] = model, {"seconds": seconds}
+        if model.device != "cpu":
+            load[precision]["gb_per_s"] = _size(model) / seconds / 1e9
+        return model
 
-    return turn
+    for precision in precisions or ["fast"]:
+        add(precision)
+    if precisions is None and models["fast"].device == "cpu":
+        add("exact")
+        models = {name: models[name] for name in ("exact", "fast")}
+    return models, load
 
 
-def _start_peer(python: str, path: Any, n_ctx: int) -> subprocess.Popen:
+def _graph_maker(device: str) -> Callable[[Any, Any], Any] | None:
+    """What makes a decode graph on a device, None where there is none."""
+    if not device.startswith("cuda") or find_spec("workbench.model.decode_graph") is None:
+        return None
+    from ..model.decode_graph import DecodeGraph  # imports cupy, which only a GPU needs
+
+    return DecodeGraph
+
+
+def _warm_up(ours: OurTurns, machine: Machine) -> dict[str, Any]:
+    """Seconds of the first tokens, and how many kernels had to be compiled for them."""
+    known = machine.cached_kernels()
+    seconds = ours.warm_up()
+    return {"first_tokens_s": seconds, "compiled": len(machine.cached_kernels() - known)}
+
+
+def _start_peer(python: str, path: Any, n_ctx: int, device: str) -> subprocess.Popen:
     """llama.cpp in a process that answers each line with its seconds."""
-    command = [python, str(PEER), str(path), str(n_threads()), str(n_ctx)]
+    gpu_layers = ALL_LAYERS if device.startswith("cuda") else 0
+    command = [python, str(PEER), *map(str, (path, n_threads(), n_ctx, gpu_layers))]
     try:
         peer = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
         ready = _answer(peer)
     except OSError as error:
         ready, reason = "", str(error)
     else:
-        reason = "it did not load the model with llama_cpp"
+        reason = "it did not load the model with llama_cpp" + (" on a GPU" if gpu_layers else "")
     if ready != "ready\n":
         raise UnsupportedError(
             f"peer: llama.cpp does not run under {python}; expected a Python with llama-cpp-python "
@@ -167,8 +216,8 @@ def _answer(peer: subprocess.Popen) -> str:
 
 
 def _peer_turn(peer: subprocess.Popen) -> Turn:
-    def turn(n_tokens: int, at_once: int) -> float:
-        peer.stdin.write(f"{n_tokens} {at_once}\n")
+    def turn(test: SpeedTest) -> float:
+        peer.stdin.write(f"{test.n_tokens} {test.at_once} {test.depth}\n")
         peer.stdin.flush()
         answer = _answer(peer)
         if not answer:
@@ -180,38 +229,95 @@ def _peer_turn(peer: subprocess.Popen) -> Turn:
     return turn
 
 
-def _rounds(turns: dict[str, Turn], tests: list, repeats: int, progress: bool) -> dict:
+def _rounds(
+    turns: dict[str, Turn], tests: Sequence[SpeedTest], repeats: int, progress: bool
+) -> dict[tuple[str, SpeedTest], list[float]]:
     """(backend, test) -> seconds of each round."""
-    for turn in turns.values():
-        turn(4, 1), turn(8, 8)
-    seconds: dict[tuple[str, str], list[float]] = {}
+    seconds: dict[tuple[str, SpeedTest], list[float]] = {}
     steps = [(test, name) for _ in range(repeats) for test in tests for name in turns]
-    for (test, n_tokens, at_once), name in tqdm(steps, disable=not progress, file=sys.stderr):
-        seconds.setdefault((name, test), []).append(turns[name](n_tokens, at_once))
+    for test, name in tqdm(steps, disable=not progress, file=sys.stderr):
+        seconds.setdefault((name, test), []).append(turns[name](test))
     return seconds
 
 
-def _table(model: Model, tests: list, seconds: dict) -> pd.DataFrame:
-    tensors = model.gguf.tensors.values()
-    moved, bandwidth = bytes_per_token(model), copy_bandwidth(n_threads())
-    rows = []
-    for (backend, test), taken in seconds.items():
-        speeds = next(n for name, n, _ in tests if name == test) / np.array(taken)
-        rate = float(np.mean(speeds))
-        decodes = test.startswith("tg")
-        rows.append(
-            {
-                "model": f"{model.config.architecture} {Path(model.gguf.path).stem}",
-                "size_mb": sum(info.nbytes for info in tensors) / 1e6,
-                "mparams": sum(int(np.prod(info.shape)) for info in tensors) / 1e6,
-                "backend": backend,
-                "threads": n_threads(),
-                "test": test,
-                "tokens_per_s": rate,
-                "std": float(np.std(speeds)),
-                "mb_per_token": moved / 1e6 if decodes else np.nan,
-                "gb_per_s": moved * rate / 1e9 if decodes else np.nan,
-                "share_of_copy": moved * rate / bandwidth if decodes else np.nan,
-            }
-        )
-    return pd.DataFrame(rows).sort_values("test", kind="stable", ignore_index=True)
+def _results(
+    model: Model,
+    turns: dict[str, Turn],
+    tests: Sequence[SpeedTest],
+    seconds: dict[tuple[str, SpeedTest], list[float]],
+    bandwidth: float,
+) -> tuple[SpeedResult, ...]:
+    """Speeds test by test, prompts first; bandwidth in bytes per second."""
+    results = []
+    for test in sorted(tests, key=lambda test: (test.kind, test.depth)):
+        for backend, turn in turns.items():
+            rate, std = mean_and_deviation(test, seconds[backend, test])
+            memory, families = {}, {}
+            if test.kind == "tg":
+                memory = _memory(model, test, rate, bandwidth)
+            if isinstance(turn, OurTurns) and (test.kind == "tg" or model.device != "cpu"):
+                families = turn.families(test)
+            results.append(
+                SpeedResult(
+                    backend,
+                    test.name,
+                    test.n_tokens,
+                    test.depth,
+                    rate,
+                    std,
+                    **memory,
+                    families=families,
+                )
+            )
+    return tuple(results)
+
+
+def _memory(model: Model, test: SpeedTest, rate: float, bandwidth: float) -> dict[str, Any]:
+    """What the token half way through a test moves, and how near that is to copying."""
+    n_past = test.depth + test.n_tokens // 2
+    budget = token_budget(model.config, model.gguf.tensors, n_past)
+    by_family = budget_by_family(budget).set_index("family").nbytes
+    by_family = by_family.drop("activations")  # those stay in caches
+    moved = int(by_family.sum())
+    return {
+        "bytes_per_token": moved,
+        "floor_us": moved / bandwidth * 1e6,
+        "gb_per_s": moved * rate / 1e9,
+        "share_of_copy": moved * rate / bandwidth,
+        "family_bytes": {family: int(nbytes) for family, nbytes in by_family.items()},
+    }
+
+
+def _run(
+    model: Model,
+    machine: Machine,
+    ceilings: dict[str, float],
+    load: dict[str, dict[str, Any]],
+    results: tuple[SpeedResult, ...],
+) -> SpeedRun:
+    return SpeedRun(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        workbench=_version(),
+        device=machine.device,
+        threads=n_threads(),
+        machine=machine.facts,
+        ceilings=ceilings,
+        model={
+            "name": f"{model.config.architecture} {Path(model.gguf.path).stem}",
+            "size_bytes": _size(model),
+            "n_params": sum(prod(info.shape) for info in model.gguf.tensors.values()),
+        },
+        load=load,
+        results=results,
+    )
+
+
+def _size(model: Model) -> int:
+    return sum(info.nbytes for info in model.gguf.tensors.values())
+
+
+def _version() -> str:
+    try:
+        return version("gguf-research-workbench")
+    except PackageNotFoundError:  # used from its sources, not installed
+        return "sources"

@@ -18,6 +18,10 @@ from .divergence import LogitDivergence, compare_logits
 
 __all__ = ["Parity", "parity", "parity_table"]
 
+# Of the context that the recordings were made with: it decides between a model's long and short
+# factors of rope.
+RECORDED_N_CTX = 512
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -49,7 +53,7 @@ def parity(model: Model, golden: Mapping[str, np.ndarray]) -> list[Parity]:
         )
     tokens = np.asarray(golden["tokens"])
     greedy = {name: golden.get(name.replace("logits", "greedy_tokens"), ()) for name in names}
-    n_ctx = len(tokens) + max(map(len, greedy.values()), default=0)
+    n_ctx = max(RECORDED_N_CTX, len(tokens) + max(map(len, greedy.values()), default=0))
     caches = [model.new_cache(n_ctx, "f32", "f32") for _ in names]
     ours = [to_numpy(model.forward(tokens, cache)) for cache in caches]
     at = np.asarray(golden["positions"]) if "positions" in golden else slice(None)

@@ -32,6 +32,14 @@ from .quant_error import (
     plot_frontier,
     plot_scales,
 )
+from .speed import (
+    plot_family_times,
+    plot_launch_gaps,
+    plot_memory_plan,
+    plot_roofline,
+    plot_speed_record,
+    plot_token_budget,
+)
 from .token_trace import pieces_html, plot_merge_ranks, plot_merge_tree, plot_pieces
 from .tokenizer_compare import plot_tokenizer_comparison
 from .vocabulary import plot_fertility, plot_vocabulary_audit
@@ -48,15 +56,18 @@ __all__ = [
     "plot_error_change",
     "plot_error_heatmap",
     "plot_error_map",
+    "plot_family_times",
     "plot_fertility",
     "plot_frontier",
     "plot_generated_text",
     "plot_head_ablation",
     "plot_head_attribution",
+    "plot_launch_gaps",
     "plot_layer_attribution",
     "plot_layer_divergence",
     "plot_logit_lens",
     "plot_memory",
+    "plot_memory_plan",
     "plot_merge_ranks",
     "plot_merge_tree",
     "plot_next_token",
@@ -65,8 +76,11 @@ __all__ = [
     "plot_patch_scan",
     "plot_pieces",
     "plot_residual_norms",
+    "plot_roofline",
     "plot_scales",
     "plot_size_by",
+    "plot_speed_record",
+    "plot_token_budget",
     "plot_tokenizer_comparison",
     "plot_treemap",
     "plot_vocabulary_audit",
