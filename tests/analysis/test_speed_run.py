@@ -73,9 +73,13 @@ class FakeGraph:
     """A decode graph that only counts its launches."""
 
     def __init__(self, network, cache):
-        self.n_past, self.launches = cache.n_past, 0
+        self.n_past, self.starts, self.launches = cache.n_past, 0, 0
+
+    def start(self, token_id):
+        self.starts += 1
 
     def launch(self):
+        assert self.starts, "no token to begin with"
         self.launches += 1
 
     def phase_times(self):

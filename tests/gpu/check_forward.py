@@ -1,14 +1,15 @@
 """The plain pass on a GPU against llama.cpp's recordings and against the CPU; a table of both.
 
-    PYTHONPATH=. python3 tests/gpu/check_forward.py [--reference ../shared/reference] [--speed]
-                                                    [--recipes llama,gemma2] [--sections a,b]
+    PYTHONPATH=. python3 tests/gpu/check_forward.py [--sections goldens,recipes,depth]
+                               [--recipes llama,gemma2] [--reference ../shared/reference]
 
 Sections: goldens (the recordings of whole models), recipes (a tiny random model of each
 architecture: logits and every activation), depth (pieces, truncation, shift, windows, edits),
-analysis (what the notebooks compute), types (one model in every quantized type), speed.
+analyses (what the notebooks compute), types (one model in every quantized type), speed.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 import traceback
@@ -271,7 +272,7 @@ def main() -> None:
                 print(f"{name:36} {difference:9.2e} (bar {bar:.0e}) {mark:6} {note}", flush=True)
         except Exception:
             n_wrong += 1
-            traceback.print_exc(file=__import__("sys").stdout)
+            traceback.print_exc(file=sys.stdout)
         print(f"    {time.perf_counter() - start:.1f} s", flush=True)
     print(f"{n_checks} checks, {n_wrong} wrong")
 

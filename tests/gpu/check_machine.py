@@ -123,8 +123,8 @@ def measure_ring(n_bytes: int = 2 << 30) -> None:
     for readers, slots in ((4, 24), (8, 24), (15, 30), (16, 32), (24, 24)):
         run(4608, slots, readers, alone=1)
     for interleaved, once in ((0, 1), (1, 0), (1, 1)):
-        run(4608, 36, 12, 0, interleaved, once, 1)
-        run(9216, 24, 12, 0, interleaved, once, 1)
+        run(4608, 36, 12, 0, interleaved, once, alone=1)
+        run(9216, 24, 12, 0, interleaved, once, alone=1)
     for slots in (12, 24, 36):  # a phase of 28 packets is 17 MB of weights on 132 thread blocks
         for phase in (12, 24, 36, 60, 192):
             run(4608, slots, 12, phase, alone=1)

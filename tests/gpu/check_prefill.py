@@ -7,6 +7,7 @@ they exceed the L2 cache, and so do outputs. With recipes of `workbench.analysis
 times whole models: 512 tokens of a prompt, and 2048 after 4096.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -180,6 +181,7 @@ def time_model(recipe: str) -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "model.gguf"
         synthetic_model(path, recipe, progress=False)
+        os.sync()  # or the kernel writes the file to disk meanwhile
         with wb.load_model(path, device="cuda", precision="fast") as model:
             for n_past, n_tokens, repeats in ((0, 512, 9), (4096, 2048, 9), (0, 32768, 2)):
                 cp.get_default_memory_pool().free_all_blocks()

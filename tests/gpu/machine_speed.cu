@@ -2,8 +2,13 @@
 //
 // As in decoding: the last warp of a thread block copies packets, the others add their words, each
 // packet by one warp, a slot always by the same. Every `packets_per_phase` packets the readers wait
-// for those of all thread blocks, while the copies go on. `alone`: one lane copies. Packets of a
-// thread block follow each other, or (`interleaved`) lie between those of the others.
+// for those of all thread blocks, while the copies go on. `alone`: one lane copies, and the
+// others leave. Packets of a thread block follow each other, or (`interleaved`) lie between those
+// of the others.
+//
+// Measured on an H200: a warp brings a packet in 0.146 us at best, so 2048 bytes a packet make 1.9,
+// 3072 2.7, 4608 4.1 and 9216 4.4 TB/s, with 54 as with 216 KB of slots, 4 as with 24 readers.
+// Phases of 54, 108, 162, 270 and 864 KB a thread block: 2.5, 3.8, 4.0, 4.0, 4.1 TB/s (36 slots).
 
 // The copy that leaves the L2 cache first.
 DEVICE void copy_once(void* shared, const void* global, u32 bytes, u64* barrier, int lane) {

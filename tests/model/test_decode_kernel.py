@@ -1,149 +1,160 @@
-"""The decode kernel on the CPU, every thread a fiber, gives the logits of the plain pass."""
+"""The decode kernel, run on this CPU thread by thread, gives the logits of the plain pass."""
+
+from dataclasses import replace
+from fnmatch import fnmatch
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import workbench as wb
-from tests.model.tiny import METADATA
+from tests.model.parity_recipes import RECIPES
+from tests.model.random_model import metadata_of, random_weights
+from tests.model.test_more_architectures import GOLDENS
 from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
-from workbench.model.decode_plan import LAYER, MATRIX, WORK, decode_plan, why_not_decoded
-from workbench.model.transformer import layer_rotation
-from workbench.ops import packets
-
-pytestmark = needs_compiler
-
-N_BLOCKS = 3  # thread blocks, which wait for each other
-SHARED_LIMIT = 227 << 10
-CLOSE = 2e-5  # of the largest logit: sums in another order, keys and values as float16
-SIZES = {
-    "llama.embedding_length": 256,
-    "llama.feed_forward_length": 512,
-    "llama.attention.head_count": 8,
-    "llama.attention.head_count_kv": 2,
-    "llama.vocab_size": 75,
-}
-SHAPES = {
-    "attn_q": (256, 256),
-    "attn_k": (64, 256),
-    "attn_v": (64, 256),
-    "attn_output": (256, 256),
-    "ffn_gate": (512, 256),
-    "ffn_up": (512, 256),
-    "ffn_down": (256, 512),
-}
-
-
-def write_model(path, type: str, v_type: str):
-    """Two layers of random weights; values and the head in a type of their own."""
-    rng = np.random.default_rng(7)
-
-    def matrix(shape, type):
-        x = (rng.standard_normal(shape) / 16).astype(np.float32)
-        return (wb.quantize(x, type), type, shape)
-
-    tensors = {
-        "token_embd.weight": rng.standard_normal((75, 256)).astype(np.float32),
-        "output.weight": matrix((75, 256), v_type),
-        "output_norm.weight": np.ones(256, np.float32),
-    }
-    for layer in range(2):
-        for name, shape in SHAPES.items():
-            own = v_type if name == "attn_v" else type
-            tensors[f"blk.{layer}.{name}.weight"] = matrix(shape, own)
-        for name in ("attn_norm", "ffn_norm"):
-            weight = rng.uniform(0.5, 1.5, 256).astype(np.float32)
-            tensors[f"blk.{layer}.{name}.weight"] = weight
-    wb.write_gguf(path, METADATA | SIZES, tensors)
-
-
-class Memory:
-    """Arrays at addresses like those of GPU memory, kept as long as this lives."""
-
-    def __init__(self):
-        self.kept = []
-
-    def put(self, array) -> int:
-        """The address of a copy of an array, or 0 for None."""
-        return 0 if array is None else self.room(array).ctypes.data
-
-    def room(self, array) -> np.ndarray:
-        array = np.ascontiguousarray(array)
-        memory = np.empty(array.nbytes + 64, np.uint8)
-        self.kept.append(memory)
-        start = -memory.ctypes.data % 64
-        copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        copy[...] = array
-        return copy
-
-
-def matrix_record(memory, types, weight, other=None):
-    raw = weight.raw
-    tiles = packets.pack(raw, other.raw, weight.type) if other else packets.pack_rows(raw, weight.type)
-    sizes = (len(tiles), weight.shape[0], tiles.shape[1], weight.shape[1])
-    return (memory.put(tiles), *sizes, types.index(weight.type), 0)
-
-
-def layer_record(memory, types, network, cache, number):
-    blk, record = network.weights.blk[number], np.zeros((), LAYER)
-    for i, part in enumerate((blk.attn_q, blk.attn_k, blk.attn_v)):
-        record["attn"][i] = matrix_record(memory, types, part.weight)
-    record["output"] = matrix_record(memory, types, blk.attn_output.weight)
-    record["gate_up"] = matrix_record(memory, types, blk.ffn_gate.weight, blk.ffn_up.weight)
-    record["down"] = matrix_record(memory, types, blk.ffn_down.weight)
-    record["attn_norm"] = memory.put(blk.attn_norm.weight)
-    record["ffn_norm"] = memory.put(blk.ffn_norm.weight)
-    positions = np.arange(cache.n_ctx)
-    record["rotation"] = memory.put(layer_rotation(network, number, positions, cache.n_ctx))
-    for name, rows in zip("kv", cache.buffers(number), strict=True):
-        record[name] = memory.put(np.asarray(rows, np.float16).transpose(1, 0, 2))
-    return record
-
-
-def run_token(model, cache, token_id: int, order: int) -> np.ndarray:
-    """The logits of one more token through the kernel; the cache stays as it is."""
-    network, memory = model.network, Memory()
-    config, weights = network.config, network.weights
-    assert why_not_decoded(network) is None
-    plan = decode_plan(network, SHARED_LIMIT)
-    layers = [layer_record(memory, plan.types, network, cache, i) for i in range(config.n_layer)]
-    head = np.array([matrix_record(memory, plan.types, weights.output.weight)], MATRIX)
-    heads = config.n_head * config.head_dim
-    sizes = {
-        **{name: config.n_embd for name in ("other_x", "branch")},
-        "qkv": heads + config.n_embd_k + config.n_embd_v,
-        "mixed": heads,
-        "hidden": config.n_ff,
-        "logits": config.n_vocab,
-        "split_sums": heads * N_BLOCKS,
-        "split_ends": 2 * config.n_head * N_BLOCKS,
-    }
-    buffers = {name: memory.room(np.full(n, np.nan, np.float32)) for name, n in sizes.items()}
-    x = network.ops.expand(weights.token_embd.weight, np.array([token_id]))
-    buffers["x"] = memory.room(x * np.float32(config.embedding_scale))
-    buffers["barrier"] = memory.room(np.zeros(1, np.uint32))
-    buffers["arrivals"] = memory.room(np.zeros(config.n_head, np.uint32))
-    buffers["state"] = memory.room(np.array([token_id, cache.n_past, 0, 0], np.uint32))
-    work = np.zeros(1, WORK)
-    for name, buffer in buffers.items():
-        work[name] = buffer.ctypes.data
-    work["n_rows"], work["most_splits"] = cache.n_ctx, N_BLOCKS
-    library = compile_for_cpu(plan.source)
-    tables = (np.array(layers, LAYER), head, weights.output_norm.weight, work)
-    sizes = (N_BLOCKS, plan.threads, plan.shared_bytes)
-    launch(library, "decode_token", *sizes, *tables, order=order)
-    return buffers["logits"]
-
-
-@pytest.mark.parametrize(
-    ("type", "v_type", "order"),
-    [("Q4_0", "Q6_K", 0), ("Q4_K", "Q6_K", 5), ("Q8_0", "Q5_1", 1), ("F16", "F16", 3)],
+from workbench.model.decode_plan import END_PARTS, LAYER_PARTS, MATRIX, decode_plan, why_not_decoded
+from workbench.model.decode_stats import plain_decode_stats
+from workbench.model.decode_tables import (
+    Addresses,
+    buffer_sizes,
+    layer_records,
+    matrix_record,
+    statistics_of,
+    work_record,
 )
-def test_a_token_through_the_kernel_has_the_logits_of_the_plain_pass(tmp_path, type, v_type, order):
-    path = tmp_path / "model.gguf"
-    write_model(path, type, v_type)
-    with wb.load_model(path, device="cpu", precision="exact") as model:
-        cache = model.new_cache(n_ctx=64)
-        model.forward([3, 14, 15, 9, 26, 5, 35], cache)
-        got = run_token(model, cache, 8, order)
-        want = model.forward([8], cache)[-1]
-    np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * np.abs(want).max())
+from workbench.ops import cpu
+from workbench.ops.packets import pack, pack_rows
+
+SHARED = 228 << 10  # bytes that a thread block of an H200 can have
+CLOSE = 1e-3  # of the largest logit: another order of sums rounds some cached numbers otherwise
+
+
+class Decoder:
+    """The kernel with its memory, as `DecodeGraph` has it on a GPU."""
+
+    def __init__(self, network, cache, n_blocks, **asked):
+        self.network, self.n_blocks = network, n_blocks
+        self.plan = decode_plan(network, SHARED, **asked)
+        config, self.kept = network.config, Addresses(lambda a: a.ctypes.data, np.asarray)
+        layers = [layer_packets(blk) for blk in network.weights.blk]
+        self.layers = layer_records(self.plan, network, cache, layers, self.kept)
+        head = packets_of(network.weights.output.weight)
+        self.head = np.array([matrix_record(self.plan, head, self.kept)], MATRIX)
+        sizes = buffer_sizes(network, cache.n_ctx, n_blocks, asked.get("with_stats", False))
+        self.buffers = {name: np.full(n, np.nan, np.float32) for name, n in sizes.items()}
+        n_marks = len(LAYER_PARTS) * config.n_layer + len(END_PARTS) + 1
+        self.buffers |= {
+            "logits": np.full(config.n_vocab, np.nan, np.float32),
+            "barrier": np.zeros(1, np.uint32),
+            "arrivals": np.zeros(config.n_head, np.uint32),
+            "state": np.zeros(64, np.uint32),
+            "marks": np.zeros(n_marks, np.uint64),
+        }
+        self.work = work_record(self.buffers, cache.n_ctx, n_blocks, self.kept)
+        self.library = compile_for_cpu(self.plan.source)
+
+    def run(self, token_id, position, order=0):
+        """The logits after a token at a position."""
+        embedding = cpu.get_rows(self.network.weights.token_embd.weight, np.array([token_id]))[0]
+        self.buffers["x"][:] = embedding * np.float32(self.network.config.embedding_scale)
+        self.buffers["barrier"][:] = 0
+        self.buffers["state"][:2] = token_id, position
+        norm = self.network.weights.output_norm.weight
+        sizes = (self.n_blocks, self.plan.threads, self.plan.shared_bytes)
+        tables = (self.layers, self.head, norm, self.work)
+        launch(self.library, "decode_token", *sizes, *tables, order=order)
+        return self.buffers["logits"].copy()
+
+
+def packets_of(weight, other=None):
+    raw = np.ascontiguousarray(weight.raw)
+    data = (
+        pack_rows(raw, weight.type)
+        if other is None
+        else pack(raw, np.array(other.raw), weight.type)
+    )
+    n_rows, n_columns = weight.shape
+    sizes = dict(n_tiles=len(data), n_rows=n_rows, n_columns=n_columns, tile_bytes=data.shape[1])
+    return SimpleNamespace(type=weight.type, data=data, **sizes)
+
+
+def layer_packets(blk):
+    plain = {"attn_q": blk.attn_q, "attn_k": blk.attn_k, "attn_v": blk.attn_v}
+    plain |= {"output": blk.attn_output, "down": blk.ffn_down}
+    packets = {name: packets_of(part.weight) for name, part in plain.items()}
+    return {**packets, "gate_up": packets_of(blk.ffn_gate.weight, blk.ffn_up.weight)}
+
+
+def stored(x, type):
+    """A tensor as the file gets it: matrices of a type, or F16 where its blocks do not fit."""
+    if x.ndim < 2:
+        return x
+    if type == "F16" or x.shape[-1] % 32:
+        return x.astype(np.float16)
+    return wb.quantize(x, type), type, x.shape
+
+
+def load(folder, name, type):
+    """A model of a recipe, heads of 24 for 20, without the biases that decode has no code for."""
+    golden, recipe = GOLDENS[name], RECIPES[name]
+    wider = {20: 24, 40: 48, 80: 96} if "attention.key_length" in recipe.numbers else {}
+    shapes = {
+        tensor: tuple(wider.get(n, n) for n in shape)
+        for tensor, shape in golden["shapes"].items()
+        if not fnmatch(tensor, "*ffn_*.bias") and tensor != "output.bias"
+    }
+    numbers = {key: wider.get(n, n) for key, n in recipe.numbers.items()}
+    weights = random_weights(golden["seed"], shapes, golden["head_scale"])
+    path = folder / f"{name}-{type}.gguf"
+    tensors = {tensor: stored(x, type) for tensor, x in weights.items()}
+    wb.write_gguf(path, metadata_of(replace(recipe, numbers=numbers)), tensors)
+    return wb.load_model(path, device="cpu")
+
+
+def head_major(shape, dtype):
+    """Slots as `ops.cuda.kv_zeros` lays them out."""
+    n_rows, n_head_kv, length = shape
+    return np.zeros((n_head_kv, n_rows, length), dtype).transpose(1, 0, 2)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("name", "type", "n_past"),
+    [
+        ("llama", "Q8_0", 0),
+        ("llama-biases", "Q4_0", 40),
+        ("qwen2", "F16", 9),
+        ("qwen3", "Q8_0", 30),
+        ("gemma2", "F16", 45),
+        ("gemma3", "Q8_0", 45),
+        ("phi3", "F16", 20),
+    ],
+)
+def test_logits_cache_and_statistics_are_those_of_the_plain_pass(
+    name, type, n_past, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cpu, "kv_zeros", head_major)
+    with load(tmp_path, name, type) as model:
+        assert why_not_decoded(model.network) is None
+        plain, fast = model.new_cache(n_ctx=64), model.new_cache(n_ctx=64)
+        ids = np.random.default_rng(n_past).integers(0, model.config.n_vocab, n_past + 2)
+        if n_past:
+            model.forward(ids[:n_past], plain)
+            model.forward(ids[:n_past], fast)
+        decoder = Decoder(model.network, fast, n_blocks=3, with_stats=True)
+        for token in ids[n_past:]:
+            position = plain.n_past
+            want, stats = plain_decode_stats(model.network, int(token), plain)
+            got = decoder.run(int(token), position)
+            with fast.appending([token]):
+                pass
+            np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * np.abs(want).max())
+            for layer in range(model.config.n_layer):
+                np.testing.assert_allclose(fast.k(layer), plain.k(layer), atol=2e-2)
+                np.testing.assert_allclose(fast.v(layer), plain.v(layer), atol=2e-2)
+            found = statistics_of(model.config, decoder.buffers, position)
+            np.testing.assert_allclose(found.mass, stats.mass, atol=1e-2)
+            np.testing.assert_allclose(found.entropy, stats.entropy, atol=1e-2)
+            np.testing.assert_allclose(found.k_norm, stats.k_norm, rtol=1e-2)
+            np.testing.assert_allclose(found.v_norm, stats.v_norm, rtol=1e-2)
+            np.testing.assert_allclose(found.taps, stats.taps, atol=1e-2 * np.abs(stats.taps).max())

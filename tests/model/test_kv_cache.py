@@ -91,3 +91,12 @@ def test_room_is_what_is_left_of_n_ctx():
     with cache.appending(range(5)):
         pass
     assert cache.n_past == 8
+
+
+def test_buffers_are_all_slots_used_or_not():
+    cache, _ = filled()
+    k, v = cache.buffers(1)
+    assert (len(k), len(v)) == (cache.n_ctx, cache.n_ctx)
+    assert np.shares_memory(k, cache.k(1)) and np.shares_memory(v, cache.v(1))
+    with pytest.raises(ParameterError, match="no layer 2"):
+        cache.buffers(2)

@@ -148,6 +148,12 @@ def test_a_gpu_has_one_name(monkeypatch):
     assert [devices.choose_device(name) for name in names] == ["cuda:0"] * 3 + ["cuda:2"]
 
 
+def test_a_cpu_has_no_decode_graph(tmp_path):
+    model = load(tmp_path)
+    with pytest.raises(UnsupportedError, match="expected a GPU, got the CPU; forward computes"):
+        model.decode_graph(f32_cache(model))
+
+
 def test_every_device_has_every_precision():
     assert {tuple(modules) for modules in devices.PRECISIONS.values()} == {("exact", "fast")}
 

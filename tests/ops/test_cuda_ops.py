@@ -99,6 +99,18 @@ def test_the_kernel_of_rope_turns_as_numpy(kind, head_dim, half):
     close(out, cpu.rope(x, rotation, kind))
 
 
+@needs_compiler
+@pytest.mark.parametrize("types", [("f2", "f4"), ("f4", "f2")])
+def test_the_kernel_of_rows_puts_them_to_their_heads(types):
+    k, v = normal(3, 2, 20), normal(3, 2, 12, seed=1)
+    rooms = [np.zeros((2, 9, x.shape[2]), dtype) for x, dtype in zip((k, v), types, strict=True)]
+    halves = [int(dtype == "f2") for dtype in types]
+    run("store_rows", 1, THREADS, k, v, *rooms, k.size, v.size, 2, 20, 12, 4, 9, *halves)
+    for room, x, dtype in zip(rooms, (k, v), types, strict=True):
+        np.testing.assert_array_equal(room[:, 4:7], x.transpose(1, 0, 2).astype(dtype))
+        assert not room[:, :4].any() and not room[:, 7:].any()
+
+
 X = np.concatenate([normal(500, size=4), np.float32([0, -0.0, 9.99, 10, 11, -10, -200, 200])])
 ACTIVATIONS = {
     **{name: () for name in ("sigmoid", "silu", "relu_squared", "swiglu", "swiglu_oai", "reglu")},
@@ -243,12 +255,15 @@ def test_experts_are_chosen_and_mixed(ops):
 
 
 def test_rows_of_keys_lie_as_the_device_wants_them(ops):
-    room = ops.kv_zeros((7, 3, 8), "float16")
+    room, room_v = ops.kv_zeros((7, 3, 8), "float16"), ops.kv_zeros((7, 3, 5), "float32")
     assert room.shape == (7, 3, 8) and not ops.to_numpy(room).any()
-    room[2:4] = ops.asarray(normal(2, 3, 8))
-    heads = ops.to_numpy(room.transpose(1, 0, 2))
-    np.testing.assert_array_equal(heads[:, 2:4], normal(2, 3, 8).transpose(1, 0, 2).astype("f2"))
+    k, v = normal(2, 3, 8), normal(2, 3, 6, seed=1)
+    ops.put_rows(room, room_v, 2, ops.asarray(k), ops.asarray(v)[..., 1:])
     assert ops is cpu or room.transpose(1, 0, 2).flags.c_contiguous
+    for got, want, dtype in ((room, k, "f2"), (room_v, v[..., 1:], "f4")):
+        got = ops.to_numpy(got)
+        np.testing.assert_array_equal(got[2:4], want.astype(dtype))
+        assert not got[:2].any() and not got[4:].any()
 
 
 def test_results_share_no_memory_with_what_they_were_made_of(ops):

@@ -119,6 +119,16 @@ def test_after_a_stop_token_nothing_is_drawn():
     assert sampler.state[:4].tolist() == [2, 8, 1, 1]
 
 
+@needs_compiler
+def test_a_stop_that_the_host_wants_ends_the_text_with_the_step_under_way():
+    sampler, chain = CpuSampler(9), SamplerChain()
+    logits = np.arange(9, dtype=np.float32)
+    sampler.begin(logits, device_settings(chain), chain.generator_state(), 0, 0)
+    sampler.work[: layout.WORK.itemsize].view(layout.WORK)["host_stop"] = 1
+    sampler.enqueue()
+    assert sampler.state[layout.STEP] == 2 and sampler.state[layout.STOP] == 1
+
+
 def test_the_layouts_are_those_of_the_structs():
     sizes = [layout.SETTINGS.itemsize, layout.RECORD.itemsize, layout.WORK.itemsize]
     assert sizes == [128, 64 + 8 * layout.CAPACITY, 2568 + 8192 + 8 * layout.CAPACITY + 24 * 512]

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -157,7 +156,7 @@ def _load(
 
 def _graph_maker(device: str) -> Callable[[Any, Any], Any] | None:
     """What makes a decode graph on a device, None where there is none."""
-    if not device.startswith("cuda") or find_spec("workbench.model.decode_graph") is None:
+    if not device.startswith("cuda"):
         return None
     from ..model.decode_graph import DecodeGraph  # imports cupy, which only a GPU needs
 

@@ -45,7 +45,7 @@ class SpeedTest:
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """How fast one backend was in one test; std over the rounds.
+    """How fast one backend was in one test; std over the rounds, None of a single one.
 
     bytes_per_token (read and written, half way through the test), floor_us (that at the measured
     copy bandwidth), gb_per_s and share_of_copy are None for prompts; family_bytes: those bytes by
@@ -57,7 +57,7 @@ class SpeedResult:
     n_tokens: int
     depth: int
     tokens_per_s: float
-    std: float
+    std: float | None = None
     bytes_per_token: int | None = None
     floor_us: float | None = None
     gb_per_s: float | None = None
@@ -97,7 +97,7 @@ class SpeedRun:
                 "threads": self.threads,
                 "test": result.test,
                 "tokens_per_s": result.tokens_per_s,
-                "std": result.std,
+                "std": _or_nan(result.std),
                 "mb_per_token": _or_nan(result.bytes_per_token) / 1e6,
                 "gb_per_s": _or_nan(result.gb_per_s),
                 "share_of_copy": _or_nan(result.share_of_copy),

@@ -4,8 +4,8 @@
     pp           one call of the plain pass behind them
     tg           on a GPU the decode graph, launched once a token; elsewhere the plain pass
 
-Nothing is sampled: as in llama-bench the next token is random. Unlike llama-bench, which must look
-at every token's logits, the host waits only for the last: that is how `generate` works on a GPU.
+In the plain pass the next token is random, as in llama-bench; the graph draws the likeliest one, so
+its time includes that. llama-bench waits for every token, here the host waits for the last.
 Source: llama.cpp tools/llama-bench (`test_prompt`, `test_gen`).
 Left out: how often, and what it means.
 """
@@ -82,7 +82,8 @@ class OurTurns:
         cache = self._cache(test.depth)
         graph = self._graph(test.depth) if test.kind == "tg" else None
         if graph is not None:
-            return dict(graph.phase_times()) if hasattr(graph, "phase_times") else {}
+            graph.start(0)
+            return dict(graph.phase_times())
         n_tokens = test.n_tokens if test.kind == "pp" else PROFILED_TOKENS
         stopwatch = self._machine.stopwatch()
         try:

@@ -10,6 +10,7 @@ Source: our own; the kernels are ops/kernels/decode_*. The plain pass (transform
 Left out: models that `why_not_decoded` names, several sequences.
 """
 
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,12 +21,29 @@ from ..errors import ParameterError, UnsupportedError
 from ..ops import cuda_dequantize, cuda_packets, kernels
 from ..ops.cuda_sampling import DeviceSampler
 from ..ops.packed import PackedTensor
-from .decode_plan import LAYER, MATRIX, WORK, decode_plan, why_not_decoded
+from .decode_plan import (
+    END_PARTS,
+    LAYER_PARTS,
+    MATRIX,
+    DecodePlan,
+    decode_plan,
+    why_not_decoded,
+)
+from .decode_stats import DecodeStats
+from .decode_tables import (
+    Addresses,
+    buffer_sizes,
+    layer_records,
+    matrix_record,
+    statistics_of,
+    work_record,
+)
 from .kv_cache import KVCache
-from .transformer import Network, layer_rotation
+from .transformer import Network
 
 __all__ = ["DecodeGraph"]
 
+Tables = tuple[cp.ndarray, cp.ndarray, cp.ndarray, Addresses]
 _PACKETS: WeakKeyDictionary = WeakKeyDictionary()  # of each network, as long as it lives
 
 
@@ -33,8 +51,8 @@ class DecodeGraph:
     """The fast path of one model and one cache.
 
     logits: (n_vocab,) float32 of the last token launched; state: (64,) uint32 that says which token
-    comes next (`ops.cuda_sampling`); sampler, stream: where it is drawn and launched. with_stats
-    leaves what `statistics` reads.
+    comes next (`ops.cuda_sampling`); sampler, stream: where it is drawn and launched. with_stats:
+    whether tokens leave what `statistics` reads.
     Raises: UnsupportedError naming what the kernel has no code for.
     """
 
@@ -42,17 +60,14 @@ class DecodeGraph:
         _demand_decodable(network, cache)
         self.network, self.cache, self.with_stats = network, cache, with_stats
         with network.here():
-            device = cp.cuda.Device()
-            self._n_blocks = device.attributes["MultiProcessorCount"]
-            limit = device.attributes["MaxSharedMemoryPerBlockOptin"]
-            self._plan = decode_plan(network, limit, with_stats)
+            self._n_blocks = cp.cuda.Device().attributes["MultiProcessorCount"]
+            self._plan = decode_plan(network, _shared_limit(), with_stats)
             self.stream = cp.cuda.Stream(non_blocking=True)
             self.state = cp.zeros(64, cp.uint32)
             self.logits = cp.zeros(network.config.n_vocab, cp.float32)
             self._buffers = self._take_buffers()
-            self._tables = self._fill_tables()
+            self._tables = self._fill_tables(self._plan, self._buffers)
             self.sampler = DeviceSampler(self.logits, self.state)
-            self._kernels = self._compile()
             cp.cuda.get_current_stream().synchronize()
             self._graph = self._capture()
 
@@ -84,124 +99,109 @@ class DecodeGraph:
             self.stream.synchronize()
         return self.logits
 
+    def statistics(self) -> DecodeStats:
+        """What the last token left; it waits for it. Raises: ParameterError without with_stats."""
+        if not self.with_stats:
+            raise ParameterError(
+                "statistics: this graph leaves none; expected one made with with_stats=True, got "
+                "with_stats=False; make another one"
+            )
+        names = ("scores", "ends", "taps", "norms")
+        with self.network.here():
+            self.stream.synchronize()
+            arrays = {name: cp.asnumpy(self._buffers[name]) for name in names}
+            position = int(self.state[1]) - 1
+        return statistics_of(self.network.config, arrays, position)
+
+    def phase_times(self) -> dict[str, float]:
+        """Microseconds of one token by part, as one thread of the GPU sees them.
+
+        "meet" is what thread blocks wait for one another. It runs a kernel of its own, a few times,
+        from the state's position on; the cache does not count these tokens.
+        """
+        n_parts = len(LAYER_PARTS) * self.network.config.n_layer + len(END_PARTS)
+        with self.network.here():
+            plan = decode_plan(self.network, _shared_limit(), with_marks=True)
+            marks = cp.zeros(n_parts + 1, cp.uint64)
+            tables = self._fill_tables(plan, {**self._buffers, "marks": marks})
+            seconds = self._seconds_of_a_token(self._compile(plan), tables)
+        cycles = np.diff(cp.asnumpy(marks).astype(np.int64)).astype(np.float64)
+        micros = cycles / cycles.sum() * seconds * 1e6
+        names = (*LAYER_PARTS * self.network.config.n_layer, *END_PARTS)
+        times = dict.fromkeys(names, 0.0)
+        for name, part in zip(names, micros, strict=True):
+            times[name] += float(part)
+        return times
+
+    def _seconds_of_a_token(self, kernels_of: Any, tables: Tables, n: int = 4) -> float:
+        """Seconds of the last of n launches of the same token."""
+        with self.stream:
+            for _ in range(n):
+                start, end = cp.cuda.Event(), cp.cuda.Event()
+                start.record()
+                self._enqueue(kernels_of, tables)
+                end.record()
+                end.synchronize()
+                self.state[1] -= 1
+        return cp.cuda.get_elapsed_time(start, end) * 1e-3
+
     def _take_buffers(self) -> dict[str, cp.ndarray]:
-        config, n_rows = self.network.config, self.cache.n_ctx
-        heads, most_splits = config.n_head * config.head_dim, self._n_blocks
-        sizes = {
-            **{name: config.n_embd for name in ("x", "other_x", "branch")},
-            "qkv": heads + config.n_embd_k + config.n_embd_v,
-            "mixed": heads,
-            "hidden": config.n_ff,
-            "split_sums": heads * most_splits,
-            "split_ends": 2 * config.n_head * most_splits,
-        }
-        if self.with_stats:
-            sizes["scores"] = config.n_layer * config.n_head * n_rows
-            sizes["ends"] = 2 * config.n_layer * config.n_head
-            sizes["taps"] = config.n_layer * config.n_embd
-            sizes["norms"] = 2 * config.n_layer * config.n_head_kv
+        sizes = buffer_sizes(self.network, self.cache.n_ctx, self._n_blocks, self.with_stats)
         buffers = {name: cp.zeros(n, cp.float32) for name, n in sizes.items()}
         buffers["barrier"] = cp.zeros(1, cp.uint32)
-        buffers["arrivals"] = cp.zeros(config.n_head, cp.uint32)
+        buffers["arrivals"] = cp.zeros(self.network.config.n_head, cp.uint32)
         return {**buffers, "logits": self.logits, "state": self.state}
 
-    def _fill_tables(self) -> dict[str, cp.ndarray]:
-        """The records that the kernel reads, on the device; `_kept` holds what they point to."""
-        self._kept: list[Any] = []
+    def _fill_tables(self, plan: DecodePlan, buffers: Mapping[str, cp.ndarray]) -> Tables:
+        """The records that the kernel reads, on the device, and all that they point to."""
         packets = _packets_of(self.network)
-        self._rotations: dict[Any, cp.ndarray] = {}
-        layers = np.zeros(self.network.config.n_layer, LAYER)
-        for number in range(len(layers)):
-            self._fill_layer(layers[number], number, packets[number])
-        head = np.array([self._matrix(packets[-1])], MATRIX)
-        work = np.zeros(1, WORK)
-        for name, buffer in self._buffers.items():
-            work[name] = buffer.data.ptr
-        work["n_rows"], work["most_splits"] = self.cache.n_ctx, self._n_blocks
-        records = {"layers": layers, "head": head, "work": work}
-        return {name: cp.asarray(table.view(np.uint8)) for name, table in records.items()}
+        kept = Addresses(lambda array: array.data.ptr, cp.asarray)
+        layers = layer_records(plan, self.network, self.cache, packets[:-1], kept)
+        head = np.array([matrix_record(plan, packets[-1], kept)], MATRIX)
+        work = work_record(buffers, self.cache.n_ctx, self._n_blocks, kept)
+        tables = (cp.asarray(table.view(np.uint8)) for table in (layers, head, work))
+        return (*tables, kept)
 
-    def _fill_layer(self, record: np.ndarray, number: int, packets: dict[str, Any]) -> None:
-        network, rules = self.network, self.network.architecture
-        blk, config = network.weights.blk[number], network.config.of_layer(number)
-        record["attn"] = [self._matrix(packets[f"attn_{name}"]) for name in "qkv"]
-        for name in ("output", "gate_up", "down"):
-            record[name] = self._matrix(packets[name])
-        norms = {
-            "attn_norm": blk.attn_norm.weight,
-            "ffn_norm": getattr(blk, rules.ffn_norm).weight,
-            "attn_post_norm": _part(blk, rules.attn_post_norm),
-            "ffn_post_norm": _part(blk, rules.ffn_post_norm),
-            "q_norm": blk.attn_q_norm.weight,
-            "k_norm": blk.attn_k_norm.weight,
-            "output_bias": blk.attn_output.bias,
-            "biases": _joined_biases(blk, config),
-            "rotation": self._rotation(number),
-        }
-        for name, array in norms.items():
-            record[name] = self._address(array)
-        k, v = self.cache.buffers(number)
-        record["k"], record["v"] = k.data.ptr, v.data.ptr
-        record["window"] = config.n_swa
-
-    def _matrix(self, packed: cuda_packets.Packets) -> tuple:
-        kind = self._plan.types.index(packed.type)
-        sizes = (packed.n_tiles, packed.n_rows, packed.tile_bytes, packed.n_columns, kind, 0)
-        return (self._address(packed.data), *sizes)
-
-    def _address(self, array: Any) -> int:
-        if array is None:
-            return 0
-        self._kept.append(array)
-        return array.data.ptr
-
-    def _rotation(self, layer: int) -> cp.ndarray | None:
-        rope = self.network.config.of_layer(layer).rope
-        if rope is not None and rope not in self._rotations:
-            positions = np.arange(self.cache.n_ctx)
-            made = layer_rotation(self.network, layer, positions, self.cache.n_ctx)
-            self._rotations[rope] = cp.asarray(made)
-        return None if rope is None else self._rotations[rope]
-
-    def _compile(self) -> tuple[cp.RawKernel, cp.RawKernel]:
+    def _compile(self, plan: DecodePlan) -> tuple[cp.RawKernel, cp.RawKernel]:
         embedding = self.network.weights.token_embd.weight
         scale = self.network.config.embedding_scale
         begin = _module(_begin_source(embedding, scale)).get_function("decode_begin")
-        token = _module(self._plan.source).get_function("decode_token")
-        token.max_dynamic_shared_size_bytes = self._plan.shared_bytes
+        token = _module(plan.source).get_function("decode_token")
+        token.max_dynamic_shared_size_bytes = plan.shared_bytes
         return begin, token
 
-    def _enqueue(self) -> None:
+    def _enqueue(self, kernels_of: tuple[cp.RawKernel, cp.RawKernel], tables: Tables) -> None:
         """Launch the kernels of a token on the current stream."""
-        begin, token = self._kernels
-        embedding, buffers, tables = self.network.weights.token_embd.weight, self._buffers, {}
-        tables = self._tables
-        n_embd = self.network.config.n_embd
-        grid = -(-n_embd // (8 * kernels.THREADS))
+        begin, token = kernels_of
+        layers, head, work, _ = tables
+        embedding, n_embd = self.network.weights.token_embd.weight, self.network.config.n_embd
         rows = embedding.raw.view(cp.uint8) if embedding.type == "F32" else embedding.raw
         codes = cuda_dequantize.device_table(embedding.type, cp.cuda.Device().id)
-        arguments = (rows, codes, np.uint64(rows.strides[0]), np.uint32(n_embd), self.state)
-        begin((grid,), (kernels.THREADS,), (*arguments, buffers["x"], buffers["barrier"]))
-        norm = self.network.weights.output_norm.weight
-        token(
-            (self._n_blocks,),
-            (self._plan.threads,),
-            (tables["layers"], tables["head"], norm, tables["work"]),
-            shared_mem=self._plan.shared_bytes,
-        )
+        start = (rows, codes, np.uint64(rows.strides[0]), np.uint32(n_embd), self.state)
+        grid = (-(-n_embd // (8 * kernels.THREADS)),)
+        begin(grid, (kernels.THREADS,), (*start, self._buffers["x"], self._buffers["barrier"]))
+        arguments = (layers, head, self.network.weights.output_norm.weight, work)
+        sizes = ((self._n_blocks,), (self._plan.threads,))
+        token(*sizes, arguments, shared_mem=self._plan.shared_bytes)
         self.sampler.enqueue()
 
     def _capture(self) -> Any:
+        compiled = self._compiled = self._compile(self._plan)  # a graph does not keep its kernels
         with self.stream:
             self.state[3] = 1  # warm up: kernels that are stopped do nothing
-            self._enqueue()
+            self._enqueue(compiled, self._tables)
             self.stream.synchronize()
             self.stream.begin_capture()
-            self._enqueue()
+            self._enqueue(compiled, self._tables)
             graph = self.stream.end_capture()
             self.state[3] = 0
             self.stream.synchronize()
         return graph
+
+
+def _shared_limit() -> int:
+    """Bytes of shared memory that a thread block of the current device can have."""
+    return cp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
 
 
 def _demand_decodable(network: Network, cache: KVCache) -> None:
@@ -245,24 +245,6 @@ def _whole(weight: PackedTensor) -> PackedTensor:
     """With rows that lie together."""
     raw = cp.ascontiguousarray(weight.raw)
     return PackedTensor(raw, weight.type, weight.shape, weight.byte_order)
-
-
-def _part(blk: Any, name: str) -> Any:
-    return getattr(blk, name).weight if name else None
-
-
-def _joined_biases(blk: Any, config: Any) -> cp.ndarray | None:
-    """Biases of queries, keys and values one after another, zeros where one is missing."""
-    parts = (blk.attn_q.bias, blk.attn_k.bias, blk.attn_v.bias)
-    if all(bias is None for bias in parts):
-        return None
-    sizes = (config.n_embd_q, config.n_embd_k, config.n_embd_v)
-    return cp.concatenate(
-        [
-            cp.zeros(n, cp.float32) if bias is None else bias
-            for bias, n in zip(parts, sizes, strict=True)
-        ]
-    )
 
 
 def _begin_source(embedding: PackedTensor, scale: float) -> kernels.Source:

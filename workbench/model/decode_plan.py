@@ -19,10 +19,19 @@ from ..ops import kernels
 from ..ops.packets import PACKET_COLUMNS, packet_bytes, padded_columns
 from .transformer import Network
 
-__all__ = ["LAYER", "MATRIX", "WORK", "DecodePlan", "decode_plan", "why_not_decoded"]
+__all__ = [
+    "END_PARTS",
+    "LAYER",
+    "LAYER_PARTS",
+    "MATRIX",
+    "WORK",
+    "DecodePlan",
+    "decode_plan",
+    "why_not_decoded",
+]
 
 N_WARPS = 11  # that multiply; with the one that brings weights, 168 registers a thread
-SHARED_RESERVE = 1024  # bytes of a multiprocessor that a thread block cannot have
+MOST_ROUNDS = 8  # packets of a warp that may wait; more were not tried
 
 MATRIX = np.dtype(
     [("tiles", "<u8")]
@@ -38,9 +47,15 @@ LAYER = np.dtype(
 WORK = np.dtype(
     [(name, "<u8") for name in ("x", "other_x", "branch", "qkv", "mixed", "hidden", "logits")]
     + [(name, "<u8") for name in ("split_sums", "split_ends", "barrier", "arrivals", "state")]
-    + [(name, "<u8") for name in ("scores", "ends", "taps", "norms")]
+    + [(name, "<u8") for name in ("scores", "ends", "taps", "norms", "marks")]
     + [("n_rows", "<u4"), ("most_splits", "<u4")]
 )
+# What the clock marks of a layer end, in their order, and those of the end of a token.
+LAYER_PARTS = (
+    *("attn_norm", "attn_qkv", "meet", "attention", "meet", "attn_output planes", "attn_output"),
+    *("meet", "ffn_norm", "ffn_gate_up", "meet", "ffn_down planes", "ffn_down", "meet"),
+)
+END_PARTS = ("output_norm", "output")
 PLANES = {"F16": "Halves", "BF16": "Brains"}  # of the other types: Digits
 PLAIN_PARTS = {
     *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm"),
@@ -91,8 +106,8 @@ def _reasons(network: Network) -> Iterator[str]:
 
 def _size_reasons(network: Network) -> Iterator[str]:
     config = network.config
-    if any(n % 32 for n in (config.n_embd, config.n_ff, config.n_head * config.head_dim)):
-        yield "vectors that are no whole number of 32"
+    if config.n_embd % 8 or config.n_ff % 4:
+        yield f"vectors of {config.n_embd} and {config.n_ff} numbers"
     if config.head_dim % 8 or config.head_dim > 256 or config.head_dim != config.head_dim_v:
         yield f"heads of {config.head_dim} and {config.head_dim_v} numbers"
     for layer in range(config.n_layer):
@@ -123,8 +138,11 @@ def _layer_reasons(network: Network, layer: int, parts: Any) -> Iterator[str]:
             yield f"blk.{layer}.{name}.weight: a norm over all heads"
     if parts.ffn_gate.weight.type != parts.ffn_up.weight.type:
         yield f"blk.{layer}: gate and up of different types"
-    if len({planes_of(getattr(parts, f"attn_{x}").weight.type) for x in "qkv"}) > 1:
-        yield f"blk.{layer}: quantized and unquantized weights in one product"
+    first = network.weights.blk[0]
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_down"):
+        like = getattr(first, "attn_q" if name in ("attn_k", "attn_v") else name).weight
+        if planes_of(getattr(parts, name).weight.type) != planes_of(like.type):
+            yield f"blk.{layer}.{name}.weight: float weights where others are quantized"
 
 
 def _matrix_reason(weight: Any) -> str | None:
@@ -140,33 +158,26 @@ def planes_of(type: str) -> str:
     return PLANES.get(type, "Digits")
 
 
-def decode_plan(network: Network, shared_limit: int, with_stats: bool = False) -> DecodePlan:
+def decode_plan(
+    network: Network, shared_limit: int, with_stats: bool = False, with_marks: bool = False
+) -> DecodePlan:
     """The plan for a model that `why_not_decoded` has nothing against.
 
     shared_limit: bytes of shared memory that a thread block can have; with_stats: whether the
-    kernel leaves statistics of attention, keys, values and the residual stream.
+    kernel leaves statistics of attention, keys, values and the residual stream; with_marks: whether
+    it leaves clock marks after each of LAYER_PARTS and END_PARTS.
     """
     config, weights = network.config, network.weights
     matrices = [part.weight for blk in weights.blk for part in _matrices(blk)]
-    types = tuple(sorted({m.type for m in [*matrices, weights.output.weight]}))
-    first = weights.blk[0]
-    kinds = {
-        "ATTN_PLANES": planes_of(first.attn_q.weight.type),
-        "OUT_PLANES": planes_of(first.attn_output.weight.type),
-        "GATE_PLANES": planes_of(first.ffn_gate.weight.type),
-        "DOWN_PLANES": planes_of(first.ffn_down.weight.type),
-        "HEAD_PLANES": planes_of(weights.output.weight.type),
-    }
-    lengths = (config.n_embd, config.n_head * config.head_dim, config.n_embd, config.n_ff)
-    room = max(
-        _plane_bytes(kind, n)
-        for kind, n in zip(kinds.values(), (*lengths, config.n_embd), strict=True)
-    )
+    matrices.append(weights.output.weight)
+    types = tuple(sorted({matrix.type for matrix in matrices}))
+    products = _products(network)
+    room = max(_plane_bytes(planes_of(m.type), m.shape[1]) for m in products.values())
     room = _round_up(max(room, _desk_bytes(config)), 128)
-    slot = max(packet_bytes(type, PACKET_COLUMNS[type]) for type in types)
-    slot = max(_most_packet(m) for m in [*matrices, weights.output.weight]) if matrices else slot
-    fixed = 16 * N_WARPS + 128 + 64 * 8 * N_WARPS + 256 + room
-    n_slots = min(8, (shared_limit - fixed) // (N_WARPS * (slot + 16))) * N_WARPS
+    slot = max(map(_most_packet, matrices))
+    besides = 16 * N_WARPS + 128 + 64 * 8 * N_WARPS  # reductions, entries and sums of tiles
+    rounds = (shared_limit - besides - 256 - room) // (N_WARPS * (slot + 16))
+    n_slots = min(MOST_ROUNDS, rounds) * N_WARPS
     macros = {
         "N_WARPS": N_WARPS,
         "N_SLOTS": n_slots,
@@ -174,16 +185,22 @@ def decode_plan(network: Network, shared_limit: int, with_stats: bool = False) -
         "PLANE_BYTES": room,
         "PACKET_TYPES(CASE)": " ".join(f"CASE({i}, {type})" for i, type in enumerate(types)),
         "STATS": int(with_stats),
-        **kinds,
+        "PROFILE": int(with_marks),
+        **{f"{name}_PLANES": planes_of(m.type) for name, m in products.items()},
         **_model_macros(network),
     }
-    files = ("activations.cuh", "packets.cuh", "packets_float.cuh", "packets_legacy.cuh")
-    files += ("packets_k.cuh", "packets_levels.cuh", "decode_stream.cuh", "decode_vector.cuh")
-    files += ("decode_attention.cuh", "decode_token.cu")
-    paths = (*kernels.DECODE_SHARED, *(kernels.FOLDER / name for name in files))
-    sums = 16 * n_slots + 16 * N_WARPS + 128 + 64 * 8 * N_WARPS
-    shared = _round_up(sums, 128) + room + n_slots * slot
+    paths = (*kernels.DECODE_SHARED, *(kernels.FOLDER / name for name in kernels.DECODE_FILES))
+    shared = _round_up(16 * n_slots + besides, 128) + room + n_slots * slot
     return DecodePlan(kernels.Source(paths, macros), types, shared, (N_WARPS + 1) * 32)
+
+
+def _products(network: Network) -> dict[str, Any]:
+    """A matrix of each product of a token, by the prefix of its macro."""
+    blk = network.weights.blk[0]
+    layer = {"ATTN": blk.attn_q, "OUT": blk.attn_output, "GATE": blk.ffn_gate, "DOWN": blk.ffn_down}
+    return {name: part.weight for name, part in layer.items()} | {
+        "HEAD": network.weights.output.weight
+    }
 
 
 def _matrices(blk: Any) -> list[Any]:
@@ -193,11 +210,8 @@ def _matrices(blk: Any) -> list[Any]:
 
 def _most_packet(weight: Any) -> int:
     """Bytes of the largest packet of a matrix."""
-    return packet_bytes(weight.type, min(PACKET_COLUMNS[weight.type], _padded(weight.shape[1])))
-
-
-def _padded(n_columns: int) -> int:
-    return padded_columns(n_columns)
+    n_columns = min(PACKET_COLUMNS[weight.type], padded_columns(weight.shape[1]))
+    return packet_bytes(weight.type, n_columns)
 
 
 def _round_up(n: int, unit: int) -> int:

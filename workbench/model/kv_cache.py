@@ -255,7 +255,7 @@ class KVCache:
         sliding window gives only what the first of them may see: the last row is always that of
         the last token.
         """
-        return self._layers[layer].write(position, k, v)
+        return self._layers[layer].write(position, k, v, self._ops.put_rows)
 
     def _least_to_keep(self) -> int:
         """Below this many positions (but for 0), some window would not be whole."""

@@ -69,8 +69,8 @@ class Slots:
         """Whether writing after n_past positions overwrites any that are held."""
         return n_past + n_tokens - self.first > self.capacity
 
-    def write(self, position: int, k: Any, v: Any) -> tuple[Any, Any]:
-        """Put k, v (T, K, D) at the positions from `position` on.
+    def write(self, position: int, k: Any, v: Any, put_rows: Callable) -> tuple[Any, Any]:
+        """Put k, v (T, K, D) at the positions from `position` on; put_rows: the device's.
 
         Returns: views of all that the first of these tokens may see, up to the last of them.
         """
@@ -79,8 +79,7 @@ class Slots:
             self._move_to_front(position)
         row = position - self.first
         assert 0 <= row and stop - self.first <= self.capacity, "a piece longer than the room"
-        self.k[row : row + len(k)] = k
-        self.v[row : row + len(v)] = v
+        put_rows(self.k, self.v, row, k, v)
         return self.rows(self.oldest_needed(position), stop)
 
     def _move_to_front(self, position: int) -> None:

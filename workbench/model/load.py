@@ -7,8 +7,6 @@ Left out: which devices there are (`devices.py`), and writing models.
 import os
 from collections import Counter
 from functools import cached_property
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -141,6 +139,7 @@ class Model:
         self.config: ModelConfig = network.config
         self.device, self.precision = network.device, precision
         self._network: Network | None = network
+        self._graph: Any = None  # of the cache that was decoded last
         self._owns_file = owns_file
 
     def __repr__(self) -> str:
@@ -162,7 +161,7 @@ class Model:
 
     def close(self) -> None:
         """Let go of the weights, and of the file if `load_model` opened it."""
-        self._network = None
+        self._network = self._graph = None
         if self._owns_file:
             self.gguf.close()
 
@@ -211,13 +210,16 @@ class Model:
         cache: of this model. Raises: UnsupportedError for what the graph does not cover; `forward`
         covers all.
         """
-        place = f"{__package__}.decode_graph"
-        if self.device == "cpu" or find_spec(place) is None:
+        if self.device == "cpu":
             raise UnsupportedError(
-                f"decode graph: there is none on this device; expected a GPU, got {self.device}; "
+                "decode graph: there is none on this device; expected a GPU, got the CPU; "
                 "forward computes everywhere"
             )
-        return import_module(place).DecodeGraph(self.network, cache)  # imports cupy
+        if self._graph is None or self._graph.cache is not cache:
+            from .decode_graph import DecodeGraph  # imports cupy, which only a GPU needs
+
+            self._graph = DecodeGraph(self.network, cache)
+        return self._graph
 
     def forward(
         self,

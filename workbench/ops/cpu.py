@@ -66,6 +66,7 @@ __all__ = [
     "mix_experts",
     "normalized_shares",
     "on_device",
+    "put_rows",
     "reglu",
     "relu_squared",
     "rms_norm",
@@ -116,6 +117,12 @@ def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def kv_zeros(shape: tuple[int, int, int], dtype: str) -> np.ndarray:
     """Room for keys or values: (n_rows, K, D) of zeros, row by row."""
     return zeros(shape, dtype)
+
+
+def put_rows(room_k: np.ndarray, room_v: np.ndarray, row: int, k: Any, v: Any) -> None:
+    """Put keys and values (T, K, D) into rooms (n_rows, K, D), from a row on."""
+    room_k[row : row + len(k)] = k
+    room_v[row : row + len(v)] = v
 
 
 def asarray(x: Any) -> np.ndarray:

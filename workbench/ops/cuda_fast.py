@@ -37,11 +37,15 @@ def linear(x: cp.ndarray, weight: PackedTensor, bias: cp.ndarray | None = None) 
     """
     if not multiplies(weight):
         return cuda.linear(x, weight, bias)
-    return product(x, [weight], bias)
+    return product(x, weight, bias)
 
 
 def attention(q: cp.ndarray, k: cp.ndarray, v: cp.ndarray, rules: Any, first: int) -> cp.ndarray:
-    """`cuda.attention` by one kernel without the matrix of scores, where `can_flash` holds."""
+    """`cuda.attention` by one kernel without the matrix of scores, under every rule there is.
+
+    Where `can_flash` does not hold (k or v in float32, heads longer than 256 or no multiple of 8, a
+    scale of 0 or less), it is `cuda.attention`, in float32.
+    """
     if not can_flash(q, k, v, rules):
         return cuda.attention(q, k, v, rules, first)
     out, half = flash_attention(q, k, v, rules, first)

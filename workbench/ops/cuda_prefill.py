@@ -15,7 +15,7 @@ infinite, and so does what they are multiplied by.
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -37,7 +37,9 @@ SLAB_BYTES = 256 << 20
 LARGEST_HALF = 65504.0
 ALIGNMENT = 8  # numbers of a row that the tensor cores and 16-byte loads want as a multiple
 FLOAT16, FLOAT32 = 2, 0  # cudaDataType
-ONE, ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
+FACTORS = np.array([1, 0], np.float32)  # cuBLAS reads them from the host: y = 1 · W x + 0 · y
+ONE = FACTORS.ctypes.data
+ZERO = ONE + FACTORS.itemsize
 
 
 class Notes:
@@ -84,35 +86,31 @@ def multiplies(weight: PackedTensor) -> bool:
     return not wide and len(weight.shape) == 2 and weight.shape[1] % ALIGNMENT == 0
 
 
-def product(
-    x: cp.ndarray, weights: Sequence[PackedTensor], bias: cp.ndarray | None = None
-) -> cp.ndarray:
-    """x times the transposed rows of several weights, one below the other.
+def product(x: cp.ndarray, weight: PackedTensor, bias: cp.ndarray | None = None) -> cp.ndarray:
+    """x times the transposed weight: every row of the weight is one output.
 
-    x: (T, n) float32; weights: (m_i, n) that `multiplies`; bias: (sum of m_i,) float32 or None.
-    Returns: (T, sum of m_i) float32. x is rounded to float16, sums are float32.
+    x: (T, n) float32; weight: (m, n) that `multiplies`; bias: (m,) float32 or None.
+    Returns: (T, m) float32. x and weight are rounded to float16, sums are float32.
     """
     half, scales = _twins().of(x) or _halved(x)
-    n_rows = sum(weight.shape[0] for weight in weights)
-    y = cp.empty((len(x), n_rows), np.float32)
+    y = cp.empty((len(x), weight.shape[0]), np.float32)
     start = 0
-    for slab in _slabs(weights):
+    for slab in _slabs(weight):
         _multiply(slab, half, y, start)
         start += len(slab)
     if scales is not None or bias is not None:
-        _launch("finish_rows", y, scales, bias, np.int32(n_rows), grid=len(y))
+        _launch("finish_rows", y, scales, bias, np.int32(y.shape[1]), grid=len(y))
     return y
 
 
-def _slabs(weights: Sequence[PackedTensor]) -> Iterator[cp.ndarray]:
-    """The rows of weights as float16, SLAB_BYTES at a time."""
-    for weight in weights:
-        n_rows, step = weight.shape[0], max(1, SLAB_BYTES // (2 * weight.shape[1]))
-        if n_rows <= step:
-            yield _as_halves(weight)
-            continue
-        for start in range(0, n_rows, step):
-            yield _as_halves(weight.rows(start, min(start + step, n_rows)))
+def _slabs(weight: PackedTensor) -> Iterator[cp.ndarray]:
+    """The rows of a weight as float16, SLAB_BYTES at a time."""
+    n_rows, step = weight.shape[0], max(1, SLAB_BYTES // (2 * weight.shape[1]))
+    if n_rows <= step:
+        yield _as_halves(weight)
+        return
+    for start in range(0, n_rows, step):
+        yield _as_halves(weight.rows(start, min(start + step, n_rows)))
 
 
 def _as_halves(weight: PackedTensor) -> cp.ndarray:
@@ -133,8 +131,8 @@ def _multiply(weight: cp.ndarray, x: cp.ndarray, y: cp.ndarray, start: int) -> N
     (m, n), n_tokens = weight.shape, len(x)
     cublas.gemmEx(
         *(get_cublas_handle(), cublas.CUBLAS_OP_T, cublas.CUBLAS_OP_N, m, n_tokens, n),
-        *(ONE.ctypes.data, weight.data.ptr, FLOAT16, n, x.data.ptr, FLOAT16, n),
-        *(ZERO.ctypes.data, y.data.ptr + start * y.itemsize, FLOAT32, y.shape[1]),
+        *(ONE, weight.data.ptr, FLOAT16, n, x.data.ptr, FLOAT16, n),
+        *(ZERO, y.data.ptr + start * y.itemsize, FLOAT32, y.shape[1]),
         *(cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT),
     )
 

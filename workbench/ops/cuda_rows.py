@@ -1,4 +1,4 @@
-"""Norms, softmax and rope on CUDA: launches of `kernels/plain.cu`.
+"""Norms, softmax, rope and the cache's rows on CUDA: launches of `kernels/plain.cu`.
 
 Source: named at each function's twin in `cpu.py`.
 Left out: the shares of attention, which `cuda_attention.py` has.
@@ -12,7 +12,9 @@ import numpy as np
 
 from . import kernels
 
-__all__ = ["launch", "layer_norm", "rms_norm", "rope", "shares_in_place", "softmax"]
+__all__ = [
+    *("launch", "layer_norm", "put_rows", "rms_norm", "rope", "shares_in_place", "softmax"),
+]
 
 THREADS = 256
 
@@ -101,6 +103,19 @@ def rope(x: cp.ndarray, rotation: cp.ndarray, kind: str) -> cp.ndarray:
     sizes = map(np.int32, (n_head * head_dim, head_dim, rotation.shape[-1], kind == "neox"))
     launch("rope", -(-x.size // THREADS), THREADS, x, rotation, out, np.uint64(x.size), *sizes)
     return out
+
+
+def put_rows(room_k: cp.ndarray, room_v: cp.ndarray, row: int, k: Any, v: Any) -> None:
+    """Put keys and values (T, K, D) float32 into rooms of `cuda.kv_zeros`, from a row on."""
+    rooms = [room.transpose(1, 0, 2) for room in (room_k, room_v)]
+    assert all(room.flags.c_contiguous for room in rooms)
+    k, v = cp.ascontiguousarray(k), cp.ascontiguousarray(v)
+    sizes = (k.shape[1], k.shape[2], v.shape[2], row, len(room_k))
+    halves = (room_k.itemsize == 2, room_v.itemsize == 2)
+    totals = np.uint64(k.size), np.uint64(v.size)
+    n_blocks = -(-(k.size + v.size) // THREADS)
+    arguments = (k, v, *rooms, *totals, *map(np.int32, (*sizes, *halves)))
+    launch("store_rows", n_blocks, THREADS, *arguments)
 
 
 def launch(name: str, n_blocks: int, n_threads: int, *arguments: Any) -> None:

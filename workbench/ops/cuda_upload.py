@@ -8,6 +8,8 @@ The GPU's copy engine reads pinned (page-locked) memory at the bus's full rate, 
 is not pinned. So each worker copies a piece into pinned memory, leaves it to the copy engine, and
 takes the next pinned piece while that runs; a piece is used again when its event says it has left.
 One thread copies about 10 GB/s, a bus of today carries 50: hence several.
+Measured (NVIDIA H200, PCIe 5 x16, 4.9 GB in the page cache): 42 to 48 GB/s with 8 workers, 9.5 with
+one; pinned memory alone 55.5, pageable 9.6. The first use takes 45 ms more for its pinned memory.
 Source: CUDA C++ Best Practices Guide, "Pinned Memory" and "Asynchronous Transfers".
 Left out: GPUDirect Storage; whether all fits, which is `device_memory`.
 """

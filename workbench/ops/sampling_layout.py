@@ -165,4 +165,4 @@ def n_tiles_of(n_vocab: int) -> int:
 def work_nbytes(n_vocab: int) -> int:
     """Bytes of the kernels' scratch memory, which must be zero before the first launch."""
     assert n_tiles_of(n_vocab) <= MOST_TILES, f"vocabulary of {n_vocab} tokens"
-    return WORK.itemsize + 4 * TILE * n_tiles_of(n_vocab)
+    return WORK.itemsize + 4 * n_vocab

@@ -1,7 +1,7 @@
 // Attention of one token: queries of a few heads that share keys, positions dealt to thread blocks.
 //
 //     item = (KV head, up to 4 of its query heads, a split of the positions)
-//     a warp takes 32/LANES positions at a time, LANES lanes eight numbers each of a key and a value;
+//     a warp takes 32/LANES positions at a time, a lane eight numbers of a key and of a value;
 //     warps, then splits are merged by their largest scores; of several splits the last one merges
 //
 // The item with the newest position also norms, rotates and caches key and value; queries are
@@ -21,7 +21,7 @@ constexpr float LOG2_E = 1.4426950408889634f, LOWEST = -1e30f;
 struct Layer {
     Matrix attn[3], output, gate_up, down;
     const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm;
-    const float *q_norm, *k_norm, *biases, *output_bias;  // biases: of q, k and v, one after another
+    const float *q_norm, *k_norm, *biases, *output_bias;  // biases: of q, k, v, one after another
     const float2* rotation;                               // (n_ctx, N_ROT / 2), cos and sin
     u16 *k, *v;
     u32 window, unused;  // positions that are seen, 0: all
@@ -36,6 +36,7 @@ struct Work {
     float2 *ends;      // (L, H) largest score and sum of each head
     float *taps;       // (L, E)
     float *norms;      // (L, 2, K) of keys, then of values
+    u64 *marks;        // clocks, for profiles, or null
     u32 n_rows, most_splits;
 };
 
@@ -117,7 +118,10 @@ DEVICE void load_eight(const u16* from, float (&out)[8]) {
     const float4 words = load_fresh4((const float*)from);
     const u32 pairs[4] = {as_bits(words.x), as_bits(words.y), as_bits(words.z), as_bits(words.w)};
 #pragma unroll
-    for (int i = 0; i < 4; i++) out[2 * i] = low_half(pairs[i]), out[2 * i + 1] = high_half(pairs[i]);
+    for (int i = 0; i < 4; i++) {
+        out[2 * i] = low_half(pairs[i]);
+        out[2 * i + 1] = high_half(pairs[i]);
+    }
 }
 
 DEVICE float score_of(float product) {
@@ -174,8 +178,8 @@ struct Desk {
 };
 
 // A warp's positions of an item.
-DEVICE void attend_positions(const Item& item, const Layer& layer, const Work& work, const Desk& desk,
-                             const Consumer& me, float* scores, Sums& sums) {
+DEVICE void attend_positions(const Item& item, const Layer& layer, const Work& work,
+                             const Desk& desk, const Consumer& me, float* scores, Sums& sums) {
     const int column = me.lane % LANES * 8, beside = me.lane / LANES;
     const bool inside = column < HEAD_DIM;
     float q[TOGETHER][8];
@@ -185,7 +189,8 @@ DEVICE void attend_positions(const Item& item, const Layer& layer, const Work& w
             q[g][i] = inside ? desk.queries[g * HEAD_DIM + column + i] * ATTENTION_SCALE : 0;
     const u64 at = (u64)item.kv_head * work.n_rows * HEAD_DIM + (inside ? column : 0);
     constexpr int STEP = N_WARPS * SIDE_BY_SIDE, AT_ONCE = 2;
-    for (int first = item.begin + me.warp * SIDE_BY_SIDE; first < item.end; first += AT_ONCE * STEP) {
+    const int begin = item.begin + me.warp * SIDE_BY_SIDE;
+    for (int first = begin; first < item.end; first += AT_ONCE * STEP) {
         float k[AT_ONCE][8], v[AT_ONCE][8];
 #pragma unroll
         for (int u = 0; u < AT_ONCE; u++) {
@@ -206,8 +211,9 @@ DEVICE void attend_positions(const Item& item, const Layer& layer, const Work& w
                 for (int mask = LANES / 2; mask; mask /= 2) product += shuffle_xor(product, mask);
                 const float score = score_of(product);
 #if STATS
-                if (counts && column == 0 && item.first_head + g < (item.kv_head + 1) * HEADS_PER_KV)
-                    scores[(u64)(item.first_head + g) * work.n_rows + position] = score;
+                const int head = item.first_head + g;
+                if (counts && column == 0 && head < (item.kv_head + 1) * HEADS_PER_KV)
+                    scores[(u64)head * work.n_rows + position] = score;
 #endif
                 sums.add(g, counts ? score : LOWEST, counts, v[u]);
             }

@@ -5,7 +5,8 @@
 //
 // The order of packets is known before the token begins: matrices one after the other, of each the
 // tiles blockIdx.x, blockIdx.x + gridDim.x … The producer only waits for empty slots, never for the
-// arithmetic, so weights keep flowing while the thread blocks wait for one another.
+// arithmetic, so weights keep flowing while the thread blocks wait for one another. N_SLOTS is a
+// multiple of N_WARPS: a slot then has one reader, who cannot take an old phase for a new one.
 // Given by the loader: N_WARPS, N_SLOTS, SLOT_BYTES, PLANE_BYTES, PACKET_TYPES(CASE).
 // Layout of packets: workbench/ops/packets.py.
 
@@ -13,7 +14,7 @@ constexpr int CONSUMERS = N_WARPS * 32;   // threads that multiply
 constexpr int GROUP = 8;                  // tiles whose sums wait to be added
 constexpr int ALL_CONSUMERS = 1;          // the number of their barrier
 
-// A matrix as packets; a table of them is in memory (numpy: workbench/model/decode_tables.py).
+// A matrix as packets, as MATRIX in workbench/model/decode_plan.py.
 struct Matrix {
     const u8* tiles;
     u32 n_tiles, n_rows, tile_bytes, n_columns, type, unused;
@@ -146,7 +147,8 @@ DEVICE void multiply_matrices(Consumer& me, const Matrix* matrices, int count, c
         for (; tile < m.n_tiles; tile += gridDim.x) {
             float sums[2] = {0, 0};
             for (; me.next < n_packets; me.next += N_WARPS) {
-                const u32 first = me.next * width, n = padded - first < width ? padded - first : width;
+                const u32 first = me.next * width, left = padded - first;
+                const u32 n = left < width ? left : width;
                 barrier_wait(full_barrier(me.turn.slot), me.turn.parity);
                 multiply_packet(m.type, slot_memory(me.turn.slot), x, first, n, me.lane, sums);
                 sync_warp();

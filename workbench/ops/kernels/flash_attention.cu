@@ -23,9 +23,9 @@
 // NumPy twin: workbench/ops/cpu_attention.py. Source: Dao, arXiv:2307.08691.
 // Measured on an NVIDIA H200, TFLOP/s of the products that count, 8 KV heads:
 //     2048 queries of   6144 positions   32768
-//     64 x 32 heads           214           269
-//     128 x 32 heads          266           344     (16 rows a warp: 201, 241)
-//     256 x 16 heads          196           228
+//     64 x 32 heads           226           274
+//     128 x 32 heads          296           349     (16 rows a warp: 201, 241)
+//     256 x 16 heads          209           231
 
 constexpr int WARPS = 4, KEYS = HEAD_DIM > 128 ? 32 : 64;
 constexpr int ROWS = WARPS * ROW_TILES * 16, STRIDE = HEAD_DIM + 8, CHUNKS_OF_ROW = HEAD_DIM / 8;

@@ -9,6 +9,10 @@
 // Why it is fast: the packed bytes are read once and become nothing but sums: a product is one
 // launch and a fraction of the bytes that float32 tiles would move.
 // NumPy twin: linear in cpu.py.
+// Measured on an NVIDIA H200, 14336 x 4096, one token, GB/s of packed bytes (the same weights again
+// and again, so partly from the L2 cache):
+//     Q4_0 1214   Q5_0 1411   Q8_0 1991   Q4_K 1095   Q6_K 1453   IQ4_XS 867   IQ2_XXS 418
+//     F16 3666
 
 // Eight plain numbers as a block.
 template <class Type>

@@ -20,7 +20,7 @@
 //
 // With groups of 16 columns, one product has two groups, of side 0 and of side 1 with the same h.
 // Why it is fast: no weight becomes a float; 1024 weights of Q4_0 take two products and 28 other
-// instructions of a warp; all loads from shared memory are 16 bytes a lane without bank conflicts.
+// instructions of a warp; codes and digits are loaded 16 bytes a lane, without bank conflicts.
 // Layout of packets: workbench/ops/packets.py. NumPy twin of a product: dequantize, then @.
 // Measured on an NVIDIA H200: weights a clock and SM of 16 warps, packets already in shared memory,
 // and how often that is the 4.3 TB/s at which the memory delivers them (8 warps: 78 to 98 % of it):

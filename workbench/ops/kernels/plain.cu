@@ -3,6 +3,7 @@
 //     rms_norm, layer_norm   (x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias
 //     shares                 scores capped, scaled, hidden where not to be seen; softmax; in place
 //     rope                   pairs of each head turned by the angles of their position
+//     store_rows             keys and values to their place in the cache
 //     sigmoid … xielu        one number (or a gate's and an up's) at a time
 //
 // Grid: norms and shares, a thread block of up to 256 a row; the others, a thread a number.
@@ -119,6 +120,33 @@ extern "C" __global__ void __launch_bounds__(256)
     const float2 turn = rotation[at / per_token * half + pair];
     const float other = x[is_first ? at + step : at - step];
     out[at] = is_first ? x[at] * turn.x - other * turn.y : other * turn.y + x[at] * turn.x;
+}
+
+// --- the cache -----------------------------------------------------------------------------------
+
+DEVICE void store_number(void* room, u64 at, float x, int is_half) {
+    if (is_half)
+        static_cast<u16*>(room)[at] = (u16)to_halves(x, 0);
+    else
+        static_cast<float*>(room)[at] = x;
+}
+
+// k (T, K, D) and v (T, K, Dv) to rows `row` … of rooms (K, capacity, D), float16 or float32.
+extern "C" __global__ void __launch_bounds__(256)
+    store_rows(const float* __restrict__ k, const float* __restrict__ v, void* __restrict__ room_k,
+               void* __restrict__ room_v, u64 size_k, u64 size_v, int n_head_kv, int head_dim,
+               int head_dim_v, int row, int capacity, int k_is_half, int v_is_half) {
+    u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size_k + size_v) return;
+    const bool is_key = i < size_k;
+    if (!is_key) i -= size_k;
+    const u64 length = is_key ? head_dim : head_dim_v;
+    const u64 head = i / length % n_head_kv, token = i / length / n_head_kv;
+    const u64 at = (head * capacity + row + token) * length + i % length;
+    if (is_key)
+        store_number(room_k, at, k[i], k_is_half);
+    else
+        store_number(room_v, at, v[i], v_is_half);
 }
 
 // --- activations ---------------------------------------------------------------------------------

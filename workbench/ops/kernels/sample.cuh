@@ -12,35 +12,18 @@
 // NumPy twin: workbench/sampling/candidates.py.
 
 constexpr u32 LANES = 1024;     // threads of a thread block, and logits of a tile
-constexpr u32 FEW = 128;        // threads that are enough for so many candidates
 constexpr u32 CAPACITY = 2048;  // candidates that can be put in order, and that a record lists
 constexpr u32 ENOUGH = 1024;    // are put in order if there are more
 constexpr u32 BINS = 2048, BIN_BITS = 11;
 
-struct Run {  // see sample_exact.cuh
-    u32 exponent, if_even, if_odd;
-};
-
 struct Room {  // shared memory
     u64 keys[CAPACITY];
-    __align__(16) float shares[CAPACITY];
+    float shares[CAPACITY];
     u32 words[3 * LANES];  // bins, runs of a sum or the generator's state
     double of_warps[32];
-    Run of_runs[32];
     u32 word, more;
     float number;
     double wide;
-};
-
-// The N threads that work together in it: all of the thread block, or the first warps alone, as each
-// instruction of a warp with nothing to do still costs time.
-template <int N>
-struct TeamOf : Room {
-    static constexpr int lanes = N, warps = N / 32;
-    DEVICE static void sync() {
-        if (N == LANES) __syncthreads();
-        else sync_group(1, N);
-    }
 };
 
 DEVICE u32 falling(float logit) {
@@ -65,8 +48,8 @@ DEVICE float share_of(float x, float largest) {
     return from_double(exp((double)subtract(x, largest)));
 }
 
-// a / b, rounded to nearest, where `inverse` is 1 / b in float64: what that product is off, 2^-52 of
-// it, is less than how near a quotient of float32 can come to the middle between two, 2^-49.
+// a / b, rounded to nearest, where `inverse` is 1 / b in float64: what that product is off, 2^-52
+// of it, is less than how near a quotient of float32 can come to the middle between two, 2^-49.
 DEVICE float divide(float a, double inverse) { return from_double((double)a * inverse); }
 
 DEVICE u32 exchange(u32 value, int lane) { return shuffle(value, lane); }
@@ -89,39 +72,38 @@ DEVICE Number scan_warp(Number value, int lane) {
 }
 
 // The sum of the values of all threads up to this one; `total` becomes that of all.
-template <class Number, class Team>
-DEVICE Number scan(Team& room, Number value, Number& total) {
+template <class Number>
+DEVICE Number scan(Room& room, Number value, Number& total) {
     Number* of_warps = reinterpret_cast<Number*>(room.of_warps);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     value = scan_warp(value, lane);
-    room.sync();  // others may still read the last totals
+    __syncthreads();  // others may still read the last totals
     if (lane == 31) of_warps[warp] = value;
-    room.sync();
-    const Number totals = scan_warp(lane < Team::warps ? of_warps[lane] : Number(0), lane);
+    __syncthreads();
+    const Number totals = scan_warp(of_warps[lane], lane);
     total = exchange(totals, 31);
     const Number before = exchange(totals, warp - 1 & 31);
     return warp ? before + value : value;
 }
 
-template <class Number, class Team>
-DEVICE Number sum(Team& room, Number value) {
+template <class Number>
+DEVICE Number sum(Room& room, Number value) {
     Number total;
     scan(room, value, total);
     return total;
 }
 
 // The smallest value of all threads.
-template <class Team>
-DEVICE u32 least(Team& room, u32 value) {
+DEVICE u32 least(Room& room, u32 value) {
     u32* of_warps = reinterpret_cast<u32*>(room.of_warps);
     for (int mask = 16; mask; mask /= 2) {
         const u32 other = shuffle_xor(value, mask);
         value = other < value ? other : value;
     }
-    room.sync();
+    __syncthreads();
     if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = value;
-    room.sync();
-    value = threadIdx.x % 32 < Team::warps ? of_warps[threadIdx.x % 32] : ~0u;
+    __syncthreads();
+    value = of_warps[threadIdx.x % 32];
     for (int mask = 16; mask; mask /= 2) {
         const u32 other = shuffle_xor(value, mask);
         value = other < value ? other : value;
@@ -134,8 +116,7 @@ struct Bins {
 };
 
 // How many bins, from the first on, are needed for `want` keys and hold no more than `room_for`.
-template <class Team>
-DEVICE Bins take_bins(Team& room, const u32* bins, u32 want, u32 room_for) {
+DEVICE Bins take_bins(Room& room, const u32* bins, u32 want, u32 room_for) {
     const u32 first = bins[2 * threadIdx.x], second = bins[2 * threadIdx.x + 1];
     Bins taken;
     const u32 to_second = scan(room, first + second, taken.total);
@@ -147,44 +128,40 @@ DEVICE Bins take_bins(Team& room, const u32* bins, u32 want, u32 room_for) {
     return taken;
 }
 
-// Bitonic sort of the first n keys of the room, ascending.
-template <class Team>
-DEVICE void sort(Team& room, u32 n) {
-    u64* keys = room.keys;
+// Bitonic sort of n keys, ascending; at least up to the next power of two there is room.
+DEVICE void sort(u64* keys, u32 n) {
     u32 size = 2;
     while (size < n) size *= 2;
-    for (u32 i = n + threadIdx.x; i < size; i += Team::lanes) keys[i] = ~0ull;
-    room.sync();
+    for (u32 i = n + threadIdx.x; i < size; i += LANES) keys[i] = ~0ull;
+    __syncthreads();
     for (u32 run = 2; run <= size; run *= 2)
         for (u32 step = run / 2; step; step /= 2) {
-            for (u32 pair = threadIdx.x; pair < size / 2; pair += Team::lanes) {
+            for (u32 pair = threadIdx.x; pair < size / 2; pair += LANES) {
                 const u32 a = 2 * pair - (pair & (step - 1)), b = a + step;
                 const u64 low = keys[a], high = keys[b];
                 if ((low > high) == !(a & run)) keys[a] = high, keys[b] = low;
             }
-            room.sync();
+            __syncthreads();
         }
 }
 
 // The next keys in order, from `lower` on, sorted in room.keys: as many as lead to `want`, at least
 // `least_many`, unless there are fewer; at most CAPACITY. Reads all logits a few times: a radix
 // select by 11 bits of the key at a time. Returns how many.
-template <class Team>
-DEVICE u32 next_band(Team& room, const float* logits, u32 n_vocab, u64 lower, u32 want,
+DEVICE u32 next_band(Room& room, const float* logits, u32 n_vocab, u64 lower, u32 want,
                      u32 least_many) {
-    if (Team::lanes < LANES) return 0;  // a few warps are never asked for this
     u64 prefix = 0, last = 0;
     u32 taken = 0;
     for (int shift = 64 - BIN_BITS;; shift = shift > (int)BIN_BITS ? shift - BIN_BITS : 0) {
         for (u32 i = threadIdx.x; i < BINS; i += LANES) room.words[i] = 0;
-        room.sync();
+        __syncthreads();
         const u64 span = shift == 64 - BIN_BITS ? ~0ull : ((u64)BINS << shift) - 1;
         for (u32 i = threadIdx.x; i < n_vocab; i += LANES) {
             const u64 key = key_of(logits[i], i);
             if (key >= lower && key >= prefix && key - prefix <= span)
                 atomicAdd(&room.words[key - prefix >> shift], 1u);
         }
-        room.sync();
+        __syncthreads();
         const Bins now = take_bins(room, room.words, want - taken, CAPACITY - taken);
         taken += now.keys;
         prefix += (u64)now.bins << shift;
@@ -192,12 +169,12 @@ DEVICE u32 next_band(Team& room, const float* logits, u32 n_vocab, u64 lower, u3
         if (taken >= least_many || now.keys == now.total) break;
     }
     if (threadIdx.x == 0) room.word = 0;
-    room.sync();
+    __syncthreads();
     for (u32 i = threadIdx.x; i < n_vocab; i += LANES) {
         const u64 key = key_of(logits[i], i);
         if (key >= lower && key <= last) room.keys[atomicAdd(&room.word, 1u)] = key;
     }
-    room.sync();
-    sort(room, taken);
+    __syncthreads();
+    sort(room.keys, taken);
     return taken;
 }

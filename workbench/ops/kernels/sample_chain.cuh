@@ -46,12 +46,10 @@ struct Record {  // what the host reads of a step; of `sequence` last
 enum { DREW = 1, SORTED = 2, UNUSABLE = 4 };  // flags
 
 // The largest of all logits.
-template <class Team>
-DEVICE float largest_of(Team& room, const Work& work, u32 n_tiles) {
-    u32 mine = falling(minus_infinity());
-    for (u32 i = threadIdx.x; i < n_tiles; i += Team::lanes)
-        mine = min(mine, falling(work.tiles[i].largest));
-    return logit_of(least(room, mine));
+DEVICE float largest_of(Room& room, const Work& work, u32 n_tiles) {
+    const bool there = threadIdx.x < n_tiles;
+    const float mine = there ? work.tiles[threadIdx.x].largest : minus_infinity();
+    return logit_of(least(room, falling(mine)));
 }
 
 // Below this logit min_p keeps nothing.
@@ -79,42 +77,43 @@ struct Left {
 
 // top_p among the n keys of the room: the place of the key that reaches it, or n. `so_far` is the
 // sum of the probabilities before the keys, and then up to the last of them.
-template <class Team>
-DEVICE u32 nucleus(Team& room, u32 n, float largest, float total, float wanted, float& so_far) {
-    room.sync();
+DEVICE u32 nucleus(Room& room, u32 n, float largest, float total, float wanted, float& so_far) {
+    __syncthreads();
     const double per_total = 1.0 / (double)total;
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < n; i += Team::lanes)
+    for (u32 i = threadIdx.x; i < n; i += LANES)
         room.shares[i] = divide(share_of(logit_of(room.keys[i]), largest), per_total);
-    room.sync();
-    if (threadIdx.x == 0) add_up(room.shares, n, so_far);
-    room.sync();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        float reached = so_far;
+#pragma unroll 8
+        for (u32 i = 0; i < n; i++) room.shares[i] = reached = add(reached, room.shares[i]);
+    }
+    __syncthreads();
     u32 place = n;
-    for (u32 i = threadIdx.x; i < n; i += Team::lanes)
+    for (u32 i = threadIdx.x; i < n; i += LANES)
         if (room.shares[i] >= wanted && i < place) place = i;
     so_far = room.shares[n - 1];
     return least(room, place);
 }
 
 // A float32 sum and the shares of the n keys, one after another.
-template <class Team>
-DEVICE float sum_listed(Team& room, u32 n, float largest, float total) {
+DEVICE float sum_listed(Room& room, u32 n, float largest, float total) {
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < n; i += Team::lanes)
+    for (u32 i = threadIdx.x; i < n; i += LANES)
         room.shares[i] = share_of(logit_of(room.keys[i]), largest);
-    room.sync();
-    // what lies behind the n shares is added too, but never looked at
+    __syncthreads();
     if (threadIdx.x == 0) {
-        add_up(room.shares, n, total);
-        room.number = room.shares[n - 1];
+#pragma unroll 8
+        for (u32 i = 0; i < n; i++) total = add(total, room.shares[i]);
+        room.number = total;
     }
-    room.sync();
+    __syncthreads();
     return room.number;
 }
 
 // The float32 sum of the shares of all keys in order; n: of them in the room, before and after.
-template <class Team>
-DEVICE float sum_all(Team& room, const float* logits, u32 n_vocab, float largest, u32& n) {
+DEVICE float sum_all(Room& room, const float* logits, u32 n_vocab, float largest, u32& n) {
     float total = sum_listed(room, n, largest, 0);
     if (n == n_vocab) return total;
     for (u32 n_seen = n; n_seen < n_vocab; n_seen += n) {
@@ -126,8 +125,7 @@ DEVICE float sum_all(Team& room, const float* logits, u32 n_vocab, float largest
 }
 
 // top_p where the first `n` keys do not reach it: the last key that it keeps.
-template <class Team>
-DEVICE u64 last_of_nucleus(Team& room, const float* logits, u32 n_vocab, u32 n, float largest,
+DEVICE u64 last_of_nucleus(Room& room, const float* logits, u32 n_vocab, u32 n, float largest,
                            float total, float wanted, float so_far) {
     for (u32 n_seen = n; n_seen < n_vocab; n_seen += n) {
         n = next_band(room, logits, n_vocab, room.keys[n - 1] + 1, CAPACITY, ENOUGH);
@@ -139,43 +137,38 @@ DEVICE u64 last_of_nucleus(Team& room, const float* logits, u32 n_vocab, u32 n, 
 
 // The candidates that are left where they are more than the n first keys: counts them, and puts the
 // first keys back into the room.
-template <class Team>
-DEVICE void count_left(Team& room, const float* logits, u32 n_vocab, Left& left) {
+DEVICE void count_left(Room& room, const float* logits, u32 n_vocab, Left& left) {
     u32 mine = 0;
-    for (u32 i = threadIdx.x; i < n_vocab; i += Team::lanes)
+    for (u32 i = threadIdx.x; i < n_vocab; i += LANES)
         mine += logits[i] >= left.floor && key_of(logits[i], i) <= left.last;
     left.n_left = sum(room, mine);
     left.n_listed = next_band(room, logits, n_vocab, 0, CAPACITY, ENOUGH);
 }
 
 // min_p among the first n_left keys of the room.
-template <class Team>
-DEVICE void cut_at_floor(Team& room, Left& left) {
+DEVICE void cut_at_floor(Room& room, Left& left) {
     u32 enough = 0;
-    for (u32 i = threadIdx.x; i < left.n_left; i += Team::lanes)
+    for (u32 i = threadIdx.x; i < left.n_left; i += LANES)
         enough += logit_of(room.keys[i]) >= left.floor;
     enough = sum(room, enough);
     if (enough < left.n_left) left.n_left = enough, left.in_room = true;
 }
 
 // The k best candidates, or as many as there is room for, sorted in room.keys; returns how many.
-template <class Team>
-DEVICE u32 list(Team& room, const float* logits, const Work& work, u32 n_vocab, u32 k) {
+DEVICE u32 list(Room& room, const float* logits, const Work& work, u32 n_vocab, u32 k) {
     const u32 least_many = k ? k : n_vocab < ENOUGH ? n_vocab : ENOUGH;
     // asked for at once, known to be there or not: one wait instead of two
-    const u32 here = threadIdx.x, there = here + Team::lanes;
-    const u64 first = work.list[here], second = work.list[there];
+    const u64 first = work.list[threadIdx.x], second = work.list[threadIdx.x + LANES];
     u32 n = work.n_listed;
-    if (here < n) room.keys[here] = first;
-    if (there < n) room.keys[there] = second;
-    sort(room, n);
+    if (threadIdx.x < n) room.keys[threadIdx.x] = first;
+    if (threadIdx.x + LANES < n) room.keys[threadIdx.x + LANES] = second;
+    sort(room.keys, n);
     if (n < least_many) n = next_band(room, logits, n_vocab, 0, k ? k : CAPACITY, least_many);
     return k ? k : n;  // with k there may be some more
 }
 
 // top_k, top_p and min_p.
-template <class Team>
-DEVICE Left cut(Team& room, const float* logits, const Settings& settings, const Work& work,
+DEVICE Left cut(Room& room, const float* logits, const Settings& settings, const Work& work,
                 u32 n_vocab, float largest) {
     const u32 k = settings.top_k < n_vocab && settings.top_k <= CAPACITY ? settings.top_k : 0;
     u32 n = list(room, logits, work, n_vocab, k);
@@ -208,23 +201,21 @@ DEVICE Left cut(Team& room, const float* logits, const Settings& settings, const
 }
 
 // The sum of the shares of all candidates that are left.
-template <class Team>
-DEVICE double sum_left(Team& room, const float* logits, const Settings& settings, u32 n_vocab,
+DEVICE double sum_left(Room& room, const float* logits, const Settings& settings, u32 n_vocab,
                        const Left& left) {
     double mine = 0;
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < n_vocab; i += Team::lanes)
+    for (u32 i = threadIdx.x; i < n_vocab; i += LANES)
         if (logits[i] >= left.floor && key_of(logits[i], i) <= left.last)
             mine += drawn_share(settings, logits[i], left.top);
     return sum(room, mine);
 }
 
-// The shares of the first n keys of the room to room.shares, none for the others. Returns their sum.
-template <class Team>
-DEVICE double weigh_keys(Team& room, const Settings& settings, u32 n, float top) {
+// The shares of the first n keys of the room to room.shares, 0 for the others. Returns their sum.
+DEVICE double weigh_keys(Room& room, const Settings& settings, u32 n, float top) {
     double mine = 0;
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < 2 * Team::lanes; i += Team::lanes) {
+    for (u32 i = threadIdx.x; i < CAPACITY; i += LANES) {
         const float share = i < n ? drawn_share(settings, logit_of(room.keys[i]), top) : 0;
         mine += room.shares[i] = share;
     }
@@ -233,8 +224,7 @@ DEVICE double weigh_keys(Team& room, const Settings& settings, u32 n, float top)
 
 // The first of a run of places, two a thread, whose so_far sum reaches `target`, or ~0; `so_far` is
 // the sum before them, and then up to the last.
-template <class Team>
-DEVICE u32 place_of(Team& room, double first, double second, double target, double& so_far) {
+DEVICE u32 place_of(Room& room, double first, double second, double target, double& so_far) {
     double total;
     const double to_second = so_far + scan(room, first + second, total);
     const u32 place = 2 * threadIdx.x;
@@ -246,8 +236,7 @@ DEVICE u32 place_of(Team& room, double first, double second, double target, doub
 
 // Draw in the order of the keys: from the room, where they are weighed, then from the bands that
 // follow.
-template <class Team>
-DEVICE u32 draw_in_order(Team& room, const float* logits, const Settings& settings, u32 n_vocab,
+DEVICE u32 draw_in_order(Room& room, const float* logits, const Settings& settings, u32 n_vocab,
                          const Left& left, double target) {
     u32 n = left.n_listed, n_seen = 0;
     double so_far = 0;
@@ -259,22 +248,20 @@ DEVICE u32 draw_in_order(Team& room, const float* logits, const Settings& settin
         n_seen += n_mine;
         if (found != ~0u || n_seen >= left.n_left) {
             const u32 token = (u32)room.keys[found != ~0u ? found : n_mine - 1];
-            room.sync();
+            __syncthreads();
             if (n_seen > n_mine) next_band(room, logits, n_vocab, 0, CAPACITY, ENOUGH);
             return token;
         }
         const u64 lower = room.keys[n - 1] + 1;
-        room.sync();
+        __syncthreads();
         n = next_band(room, logits, n_vocab, lower, CAPACITY, ENOUGH);
         weigh_keys(room, settings, min(n, left.n_left - n_seen), left.top);
     }
 }
 
 // Draw in the order of the ids: first the tile, then the token.
-template <class Team>
-DEVICE u32 draw_by_id(Team& room, const float* logits, const Settings& settings, const Work& work,
+DEVICE u32 draw_by_id(Room& room, const float* logits, const Settings& settings, const Work& work,
                       u32 n_vocab, const Left& left, double number, double listed, double& tail) {
-    if (Team::lanes < LANES) return 0;  // a few warps are never asked for this
     const u32 n_tiles = gridDim.x;
     const double drawn = threadIdx.x < n_tiles ? work.tiles[threadIdx.x].drawn : 0.0;
     double total, of_tile;
@@ -282,7 +269,7 @@ DEVICE u32 draw_by_id(Team& room, const float* logits, const Settings& settings,
     tail = total - listed;
     const u32 found = least(room, drawn > 0 && reached >= target ? threadIdx.x : n_tiles - 1);
     if (threadIdx.x == found) room.wide = reached - drawn;
-    room.sync();
+    __syncthreads();
     const u32 id = found * LANES + threadIdx.x;
     const bool kept = id < n_vocab && logits[id] >= left.floor;
     const double share = kept ? drawn_share(settings, logits[id], left.top) : 0.0;
@@ -292,22 +279,20 @@ DEVICE u32 draw_by_id(Team& room, const float* logits, const Settings& settings,
 }
 
 // Puts the keys of the room in the order of their ids.
-template <class Team>
-DEVICE void order_by_id(Team& room, u32 n) {
+DEVICE void order_by_id(Room& room, u32 n) {
     for (int time = 0; time < 2; time++) {
-        for (u32 i = threadIdx.x; i < n; i += Team::lanes)
+        for (u32 i = threadIdx.x; i < n; i += LANES)
             room.keys[i] = room.keys[i] << 32 | room.keys[i] >> 32;
-        if (!time) sort(room, n);
+        if (!time) sort(room.keys, n);
     }
-    room.sync();
+    __syncthreads();
 }
 
 // temperature and the draw: the token; `tail` becomes the sum of the shares that are not listed.
-template <class Team>
-DEVICE u32 draw(Team& room, const float* logits, const Settings& settings, Work& work, u32 n_vocab,
+DEVICE u32 draw(Room& room, const float* logits, const Settings& settings, Work& work, u32 n_vocab,
                 Left& left, const Pair& next, double& tail) {
     const bool by_id = !left.flags;
-    const double number = left.n_left > 1 ? uniform(room, work.generator, next) : 0.0;
+    const double number = left.n_left > 1 ? uniform(work.generator, next) : 0.0;
     if (left.n_left > 1) left.flags |= DREW;
     tail = 0;
     if (by_id && left.in_room) order_by_id(room, left.n_left);
@@ -323,12 +308,11 @@ DEVICE u32 draw(Team& room, const float* logits, const Settings& settings, Work&
 }
 
 // What the host reads; `sequence` after all else.
-template <class Team>
-DEVICE void write(Team& room, Record& record, const Settings& settings, const Left& left, u32 token,
+DEVICE void write(Room& room, Record& record, const Settings& settings, const Left& left, u32 token,
                   double logprob, double tail, u32 step) {
     const bool greedy = is_greedy(settings, left.top);
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < left.n_listed; i += Team::lanes) {
+    for (u32 i = threadIdx.x; i < left.n_listed; i += LANES) {
         const u64 key = room.keys[i];
         const float x = logit_of(key);
         record.ids[i] = (u32)key;
@@ -336,7 +320,7 @@ DEVICE void write(Team& room, Record& record, const Settings& settings, const Le
                            : key == left.best ? x
                                               : minus_infinity();
     }
-    room.sync();
+    __syncthreads();
     if (threadIdx.x) return;
     record.token = token, record.logprob = logprob, record.tail = tail;
     record.n_listed = left.n_listed, record.n_left = left.n_left, record.flags = left.flags;
