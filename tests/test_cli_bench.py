@@ -29,6 +29,13 @@ def test_bench_tokenize_prints_a_row_for_each_file(tmp_path):
     assert "tokenize, 0.01 MB" in done.output and "small.gguf" in done.output
 
 
+def test_bench_sampling_prints_a_row_for_each_stage():
+    done = CliRunner().invoke(app, ["bench", "sampling", "--n-vocab", "300", "--repeats", "1"])
+    assert done.exit_code == 0, done.output
+    for word in ("sampler chain, 300 logits", "penalties and dry", "top_k", "one token in all"):
+        assert word in done.output, word
+
+
 def model_bench(*arguments: str):
     return CliRunner().invoke(app, ["bench", *arguments])
 

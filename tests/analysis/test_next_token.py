@@ -42,8 +42,8 @@ def test_the_unlisted_rest_and_the_entropies_are_told():
 
 def test_every_stage_has_its_sentence():
     assert analyse([stages.top_k(9), stages.temp(0)]).effects == (
-        "top_k(k=9) on 5 tokens: no effect",
-        "temp(t=0): kept 1 of 5 tokens, removed 60.00% of the probability",
+        "top_k 9 on 5 tokens: no effect",
+        "temp 0: kept 1 of 5 tokens, removed 60.00% of the probability",
     )
 
 

@@ -74,7 +74,7 @@ def assert_same(drawn: layout.DrawnToken, token_id: int, candidates, logits: np.
     """A step of the device is that of the chain: token, candidates, log probability."""
     assert drawn.token_id == token_id
     assert drawn.n_left == len(candidates)
-    assert drawn.drew == (len(candidates) > 1)
+    assert drawn.drew
     shifted = logits.astype(np.float64) - float(logits.max())
     want = shifted[token_id] - np.log(np.exp(shifted).sum())
     np.testing.assert_allclose(drawn.logprob, want, rtol=1e-12, atol=1e-12)

@@ -68,9 +68,9 @@ def test_kernels_on_the_cpu_draw_what_the_chain_draws(name, n_vocab):
 
 
 @needs_compiler
-def test_of_one_token_there_is_no_choice():
+def test_of_one_token_there_is_no_choice_and_yet_a_number_is_drawn():
     drawn = first_draw(np.zeros(1, np.float32), SamplingParams())
-    assert (drawn.token_id, drawn.logprob, drawn.drew) == (0, 0.0, False)
+    assert (drawn.token_id, drawn.logprob, drawn.drew) == (0, 0.0, True)
 
 
 @needs_compiler

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -20,7 +21,7 @@ RESULT = NextToken(
     rest_after=0.0,
     entropy_before=1.25,
     entropy_after=0.67,
-    effects=("top_p(p=0.8): kept 2 of 12 tokens, removed 20.00% of the probability",),
+    effects=("top_p 0.8: kept 2 of 12 tokens, removed 20.00% of the probability",),
 )
 
 
@@ -39,6 +40,14 @@ def test_bars_are_the_probabilities_in_the_colours_of_the_legend():
     np.testing.assert_allclose(widths[AFTER], [0.6, 0.4], rtol=1e-6)
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["model: kept", "model: removed", "samplers"]
+
+
+def test_the_legend_leaves_out_what_is_not_there():
+    all_kept = replace(RESULT, removed_by=(None,) * 3)
+    legend = plot_next_token(all_kept, Figure().subplots()).get_legend()
+    colours = [to_hex(patch.get_facecolor()) for patch in legend.get_patches()]
+    assert [text.get_text() for text in legend.get_texts()] == ["model: kept", "samplers"]
+    assert colours == [KEPT, AFTER]
 
 
 def test_rows_carry_pieces_and_the_stage_that_removed_them():

@@ -1,34 +1,11 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tests.conftest import REFERENCE, needs_reference
 from workbench.errors import ParameterError
 from workbench.sampling import SamplerChain, SamplingParams, stages
 from workbench.sampling.dist import Dist
 
-SMALL = Path(__file__).resolve().parents[1] / "data" / "samplers.npz"
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15], np.float32))
-
-
-def test_dist_picks_are_those_of_llama_cpp_for_every_seed():
-    with np.load(SMALL) as arrays:
-        for run in json.loads(str(arrays["index"]))["dist_picks"]:
-            chain = SamplerChain([], seed=run["seed"])
-            picks = [chain.sample(arrays[run["vector"]])[0] for _ in run["ids"]]
-            assert picks == run["ids"]
-
-
-@needs_reference
-def test_greedy_goldens_are_the_pick_of_temperature_zero():
-    goldens = json.loads((REFERENCE / "samplers" / "samplers.json").read_text())
-    with np.load(REFERENCE / "samplers" / "samplers.npz") as arrays:
-        for case in goldens["cases"]:
-            if case["sampler"] == "greedy":
-                chain = SamplerChain(SamplingParams(temperature=0, seed=case["case"]))
-                assert chain.sample(arrays[case["vector"]])[0] == case["selected_id"]
 
 
 def test_the_generator_is_the_c_plus_plus_mersenne_twister():
@@ -56,9 +33,10 @@ def test_the_same_seed_draws_the_same_and_reset_starts_over():
     assert len(set(first)) > 1
 
 
-def test_a_single_candidate_is_taken_without_a_draw():
+def test_a_single_candidate_uses_up_a_number_as_in_llama_cpp():
     chain, twin = SamplerChain([stages.top_k(1)], seed=4), SamplerChain([], seed=4)
     assert chain.sample(LOGITS)[0] == 1
+    twin.skip()
     chain.stages = twin.stages
     assert [chain.sample(LOGITS)[0] for _ in range(9)] == [twin.sample(LOGITS)[0] for _ in range(9)]
 
@@ -93,9 +71,9 @@ def test_explain_says_who_removed_what():
     np.testing.assert_allclose(top_k.probs_before, np.exp(LOGITS), rtol=1e-6)
     np.testing.assert_allclose(top_k.probs_after, np.array([0.4, 0.3, 0.15]) / 0.85, rtol=1e-6)
     assert (top_p.kept.tolist(), top_p.removed.tolist()) == ([1, 3], [4])
-    assert top_p.effect == "top_p(p=0.8): kept 2 of 3 tokens, removed 17.65% of the probability"
+    assert top_p.effect == "top_p 0.8: kept 2 of 3 tokens, removed 17.65% of the probability"
     assert (temp.kept.tolist(), temp.removed.tolist()) == ([1, 3], [])
-    assert temp.effect == "temp(t=0.5): kept all 2 tokens, entropy 0.683 -> 0.653 nats"
+    assert temp.effect == "temp 0.5: kept all 2 tokens, entropy 0.683 -> 0.653 nats"
 
 
 def test_explain_gives_entropy_in_nats():
@@ -106,8 +84,8 @@ def test_explain_gives_entropy_in_nats():
 
 def test_explain_names_a_stage_that_did_nothing():
     reports = SamplerChain([stages.top_k(40), stages.top_p(0.6), stages.top_k(4)]).explain(LOGITS)
-    assert reports[0].effect == "top_k(k=40) on 5 tokens: no effect"
-    assert reports[2].effect == "top_k(k=4) after top_p left 2: no effect"
+    assert reports[0].effect == "top_k 40 on 5 tokens: no effect"
+    assert reports[2].effect == "top_k 4 after top_p left 2: no effect"
 
 
 def test_explain_counts_tokens_set_to_minus_infinity_as_removed():

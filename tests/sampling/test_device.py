@@ -83,12 +83,32 @@ def test_chains_of_the_four_stages_in_order_run_on_the_device(chain):
         ([stages.top_p(0.5, min_keep=2)], "has min_keep"),
         ([stages.min_p(1.5)], "min_p up to 1"),
         ([stages.temp(1e39)], "temperatures that float32 holds"),
-        ([stages.Stage("dry", {}, lambda c, h: c)], r"no kernel for dry\(\)"),
-        ([stages.Stage("temp", {}, lambda c, h: c)], r"no kernel for temp\(\)"),
+        ([stages.Stage("dry", {}, lambda c, h: c)], "no kernel for dry"),
+        ([stages.Stage("temp", {}, lambda c, h: c)], "no kernel for temp"),
     ],
 )
 def test_what_the_device_cannot_run_is_named(chain, reason):
     assert re.search(reason, why_not_on_device(SamplerChain(chain), 10000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"penalty_repeat": 1.1}, "the GPU has no kernel for penalties"),
+        ({"dry_multiplier": 1, "dry_sequence_breakers": ()}, "no kernel for dry"),
+        ({"logit_bias": {1: 1.0}}, "no kernel for logit_bias"),
+        ({"xtc_probability": 0.1}, "no kernel for xtc"),
+        ({"typ_p": 0.5}, "no kernel for typical 0.5"),
+        ({"top_n_sigma": 1}, "no kernel for top_n_sigma 1"),
+        ({"dynatemp_range": 0.1}, "no kernel for temp_ext"),
+        ({"entropy_threshold": 1}, "no kernel for entropy_guided"),
+        ({"mirostat": 2}, "draws by probability, and the chain ends with mirostat_v2"),
+        ({"adaptive_target": 0.3}, "the chain ends with adaptive_p"),
+    ],
+)
+def test_settings_without_a_kernel_are_named(changes, reason):
+    assert reason in why_not_on_device(SamplerChain(SamplingParams(**changes)), 10000)
+    assert why_not_on_device(SamplerChain(grammar=object()), 10000) == "the GPU knows no grammar"
 
 
 @needs_compiler

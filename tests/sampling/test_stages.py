@@ -1,52 +1,13 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import REFERENCE, needs_reference
 from workbench.errors import ParameterError
 from workbench.sampling import Stage, stages
 from workbench.sampling.candidates import candidates_from
 
-SMALL = Path(__file__).resolve().parents[1] / "data" / "samplers.npz"
-IMPLEMENTED = {"top_k", "top_p", "min_p", "temp"}
-FLOAT_TOLERANCE = 1e-5  # float32 softmax sums, as the reference's README states
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15], np.float32))
-
-
-def assert_equals_golden(result, case, arrays):
-    key, n = f"c{case['case']:04d}", case["stored"]
-    assert (len(result), result.sorted) == (case["size"], case["sorted"]), case
-    np.testing.assert_array_equal(result.ids[:n], arrays[f"{key}_ids"], err_msg=str(case))
-    np.testing.assert_allclose(
-        result.logits[:n], arrays[f"{key}_logits"], rtol=0, atol=FLOAT_TOLERANCE
-    )
-    np.testing.assert_allclose(result.probs[:n], arrays[f"{key}_p"], rtol=0, atol=FLOAT_TOLERANCE)
-
-
-def run_case(case, arrays):
-    stage = getattr(stages, case["sampler"])(**case["params"])
-    return stage.apply(candidates_from(arrays[case["vector"]]), ())
-
-
-def test_every_small_golden_of_llama_cpp_is_reproduced():
-    with np.load(SMALL) as arrays:
-        cases = json.loads(str(arrays["index"]))["cases"]
-        assert {case["sampler"] for case in cases} == IMPLEMENTED
-        for case in cases:
-            assert_equals_golden(run_case(case, arrays), case, arrays)
-
-
-@needs_reference
-def test_every_golden_of_llama_cpp_for_these_samplers_is_reproduced():
-    goldens = json.loads((REFERENCE / "samplers" / "samplers.json").read_text())
-    with np.load(REFERENCE / "samplers" / "samplers.npz") as arrays:
-        for case in goldens["cases"]:
-            if case["sampler"] in IMPLEMENTED:
-                assert_equals_golden(run_case(case, arrays), case, arrays)
 
 
 def apply(stage: Stage, logits=LOGITS):

@@ -1,7 +1,7 @@
 """What the pictures show, computed: arrays in, frozen dataclasses and tables out.
 
 file_map         what is in a file, and where its bytes go
-next_token       a distribution before and after a sampler chain
+next_token       a distribution before and after a sampler chain; stage_strip: stage by stage
 generated_text   a text with the probability of each of its tokens
 chat_tokens      a rendered conversation, token by token
 vocabulary       what is in a vocabulary; vocabulary_texts: what texts cost in it
@@ -17,7 +17,8 @@ attribution      one logit as a sum of heads and networks
 perplexity       of a text, and KL divergence between models     divergence: of logits
 parity           our logits beside llama.cpp's
 layer_divergence how far two models drift apart           patching: which layer's damage matters
-speed            how fast the package is beside others; tokenizer_speed: tokenizers
+speed            how fast the package is beside others; tokenizer_speed: tokenizers;
+                 sampling_speed: a sampler chain
 model_speed      tokens per second, beside llama.cpp; speed_run: what a measurement is
 synthetic        models of random weights, to measure speed on
 token_budget     the bytes behind one token, by layer and family; memory_plan: of the whole
@@ -71,9 +72,11 @@ from .quant_model import (
     weight_types,
 )
 from .residual_stream import ResidualNorms, residual_norms, stream_names, stream_taps
+from .sampling_speed import sampling_speed
 from .speed import dequantize_speed
 from .speed_record import SpeedRecord, read_speed_record
 from .speed_run import SpeedResult, SpeedRun, SpeedTest, speed_tests
+from .stage_strip import StageRow, stage_strip
 from .synthetic import synthetic_model
 from .token_budget import budget_by_family, token_budget
 from .tokenizer_compare import (
@@ -138,6 +141,7 @@ __all__ = [
     "SpeedRun",
     "SpeedTest",
     "StageDifference",
+    "StageRow",
     "TextCost",
     "TokenFinding",
     "TokenizerComparison",
@@ -195,11 +199,13 @@ __all__ = [
     "residual_norms",
     "round_trips",
     "sample_text",
+    "sampling_speed",
     "scale_spread",
     "script_of",
     "size_by",
     "speed_run",
     "speed_tests",
+    "stage_strip",
     "stream_names",
     "stream_taps",
     "synthetic_model",

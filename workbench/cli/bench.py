@@ -2,6 +2,7 @@
 
     workbench bench dequantize        a part of the package
     workbench bench tokenize FILE...  the same
+    workbench bench sampling          the same: a token's way through the sampler chain
     workbench bench MODEL             a model: the first word names no part
     workbench bench --synthetic 8b:Q4_K_M      a model of random weights, made for it
 
@@ -27,7 +28,7 @@ from .printing import print_rows, print_table
 if TYPE_CHECKING:
     from ..analysis import SpeedResult, SpeedRun
 
-__all__ = ["dequantize", "model", "tokenize"]
+__all__ = ["dequantize", "model", "sampling", "tokenize"]
 
 MODEL = "model"  # the command whose name may be left out
 
@@ -78,6 +79,16 @@ def tokenize(
     for name in speed.attrs["missing"]:
         out.print(f"{name} is not installed: its columns stay empty")
     print_table(f"tokenize, {len(sample.encode()) / 1e6:.3g} MB, one thread", speed)
+
+
+@bench.command()
+def sampling(
+    n_vocab: Annotated[int, typer.Option(help="Logits of a token.")] = 128_256,
+    repeats: Annotated[int, typer.Option(help="Turns; the fastest counts.")] = 20,
+) -> None:
+    """Measure the sampler chain, milliseconds of a token by stage."""
+    speed = wb.analysis.sampling_speed(n_vocab, repeats)
+    print_table(f"sampler chain, {n_vocab:,} logits: milliseconds of a token, on the CPU", speed)
 
 
 @bench.command(MODEL)

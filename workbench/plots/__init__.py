@@ -40,6 +40,7 @@ from .speed import (
     plot_speed_record,
     plot_token_budget,
 )
+from .stage_strip import plot_stage_strip, stage_strip_html
 from .token_trace import pieces_html, plot_merge_ranks, plot_merge_tree, plot_pieces
 from .tokenizer_compare import plot_tokenizer_comparison
 from .vocabulary import plot_fertility, plot_vocabulary_audit
@@ -80,8 +81,10 @@ __all__ = [
     "plot_scales",
     "plot_size_by",
     "plot_speed_record",
+    "plot_stage_strip",
     "plot_token_budget",
     "plot_tokenizer_comparison",
     "plot_treemap",
     "plot_vocabulary_audit",
+    "stage_strip_html",
 ]

@@ -25,7 +25,8 @@ def plot_next_token(result: NextToken, ax: Axes) -> Axes:
         (~removed, KEPT, "model: kept"),
         (removed, REMOVED, "model: removed"),
     ):
-        ax.barh(rows[chosen] - 0.2, result.probs_before[chosen], 0.4, color=colour, label=label)
+        if chosen.any():  # matplotlib's legend would give an empty group another colour
+            ax.barh(rows[chosen] - 0.2, result.probs_before[chosen], 0.4, color=colour, label=label)
     ax.barh(rows[~removed] + 0.2, result.probs_after[~removed], 0.4, color=AFTER, label="samplers")
     _label_rows(result, ax)
     ax.set_xlabel("probability")

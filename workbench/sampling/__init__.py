@@ -1,9 +1,20 @@
 """Logits -> token: llama.cpp's samplers, one stage each, in a chain that can explain itself."""
 
-from . import stages
+from . import grammar, stages
 from .candidates import Candidates
 from .chain import SamplerChain, StageReport
-from .params import SamplingParams
+from .parameters import Parameter
+from .params import PARAMETERS, SamplingParams
 from .stages import Stage
 
-__all__ = ["Candidates", "SamplerChain", "SamplingParams", "Stage", "StageReport", "stages"]
+__all__ = [
+    "Candidates",
+    "PARAMETERS",
+    "Parameter",
+    "SamplerChain",
+    "SamplingParams",
+    "Stage",
+    "StageReport",
+    "grammar",
+    "stages",
+]

@@ -4,7 +4,7 @@ Mirrors the roles of llama.cpp's `llama_token_data_array` (include/llama.h): an 
 flag that says whether it runs from the largest logit down. Where llama.cpp leaves the order of
 equal logits open, the earlier candidate comes first here: one seed gives one text everywhere.
 
-Leaves out: which token is picked (`dist.py`) and what removes candidates (`stages.py`).
+Leaves out: which token is picked (`dist.py`) and what removes candidates (`stages/`).
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import ParameterError
+
+SORT_WORDS_FROM = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,20 @@ class Candidates:
         """The candidates at `index`, in that order; `sorted` as before unless given."""
         flag = self.sorted if sorted is None else sorted
         return Candidates(self.ids[index], self.logits[index], flag)
+
+    def places_of(self, token_ids: np.ndarray) -> np.ndarray:
+        """Where tokens stand among the candidates, -1 for those that do not: (n,) int -> (n,)."""
+        wanted = np.asarray(token_ids, np.int64)
+        inside = (wanted >= 0) & (wanted < len(self))
+        at = np.where(inside, wanted, 0)  # in a whole vocabulary a token stands at its id
+        at = np.where(inside & (self.ids[at] == wanted), at, -1)
+        missing = np.flatnonzero(at < 0)
+        if missing.size:
+            place = np.full(int(self.ids.max()) + 1, -1)
+            place[self.ids] = np.arange(len(self))
+            known = missing[(wanted[missing] >= 0) & (wanted[missing] < place.size)]
+            at[known] = place[wanted[known]]
+        return at
 
 
 def candidates_from(logits: np.ndarray) -> Candidates:
@@ -105,13 +121,18 @@ def softmax(logits: np.ndarray, tail: float = 0.0) -> np.ndarray:
     return e / (np.cumsum(e)[-1] + np.float32(tail))
 
 
+def float32_log(x: np.ndarray) -> np.ndarray:
+    """Natural logarithm as float32, rounded once as C's logf is: (n,) float32 -> (n,) float32."""
+    return np.log(np.asarray(x, np.float64)).astype(np.float32)
+
+
 def largest(candidates: Candidates, k: int) -> Candidates:
     """The k candidates of largest logit, largest first; among equals the earlier one first.
 
     Source: llama_token_data_array_partial_sort_inplace, src/llama-sampler.cpp.
     """
     if candidates.sorted:
-        return candidates.keep(slice(k))
+        return candidates if k >= len(candidates) else candidates.keep(slice(k))
     return candidates.keep(largest_index(candidates.logits, k), sorted=True)
 
 
@@ -119,9 +140,22 @@ def largest_index(logits: np.ndarray, k: int) -> np.ndarray:
     """Positions of the k largest values, largest first, equals in order: (n,) -> (min(k, n),)."""
     n = logits.size
     if k >= n:
-        return np.argsort(-logits, kind="stable")
+        return _falling(logits)
     edge = np.partition(logits, n - k)[n - k]  # the k-th largest value
     above = np.flatnonzero(logits > edge)
     ties = np.flatnonzero(logits == edge)[: k - above.size]
     chosen = np.concatenate([above, ties])  # still earlier first within equal logits
-    return chosen[np.argsort(-logits[chosen], kind="stable")]
+    return chosen[_falling(logits[chosen])]
+
+
+def _falling(values: np.ndarray) -> np.ndarray:
+    """Positions from the largest value down, equals in order: (n,) float32 -> (n,)."""
+    if values.size < SORT_WORDS_FROM:
+        return np.argsort(-values, kind="stable")
+    # One sort of 64-bit words (value, position) is several times as fast as a stable argsort.
+    # Bits of a float grow with it; a negative one's shrink, so they are flipped.
+    bits = (-values + np.float32(0)).view(np.int32)  # -0.0 + 0.0 is 0.0
+    rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
+    words = (rising << 32) | np.arange(values.size)
+    words.sort()
+    return words & 0xFFFFFFFF

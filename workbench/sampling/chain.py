@@ -1,187 +1,263 @@
 """The sampler chain: stages in order, a report on each, and the draw at the end.
 
-Source: order of common_sampler_init, common/sampling.cpp in llama.cpp, for the samplers that
-`stages.py` has: top_k, top_p, min_p, temp, then dist.
+    logits ▶ stage ▶ stage ▶ … ▶ candidates ▶ draw ▶ token ▶ grammar allows it?  yes ▶ done
+                                                                   no: once more, with all
+                                                                   tokens banned that it refuses
+
+Source: common_sampler_sample, common/sampling.cpp in llama.cpp. Leaves out: which stages there
+are for some settings (`assembly.py`).
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..errors import ParameterError
-from . import stages as _stages
+from .assembly import stages_of
 from .candidates import Candidates, candidates_from
-from .dist import Dist
 from .params import SamplingParams
+from .report import StageReport, report_on
+from .stages import Stage, dist
+from .stages.stage import seed_of, unchanged
+
+if TYPE_CHECKING:
+    from ..tokenizer.tokenizer import Tokenizer
+
+__all__ = ["Grammar", "SamplerChain", "StageReport"]
 
 
-@dataclass(frozen=True, eq=False)
-class StageReport:
-    """What one stage did to the candidates.
+class Grammar(Protocol):
+    """Which tokens may come next, as the text grows."""
 
-    name, params: of the stage. before, after: the candidates that entered and left it.
-    kept, removed: token ids, (n,) int32; a token that the stage sets to -inf counts as removed.
-    effect: the same in one sentence.
-    """
+    is_finished: bool
 
-    name: str
-    params: dict[str, float]
-    before: Candidates
-    after: Candidates
-    kept: np.ndarray
-    removed: np.ndarray
-    effect: str
+    def allows(self, token_id: int) -> bool:
+        """Whether a token may come next."""
 
-    @property
-    def n_before(self) -> int:
-        """Number of tokens with a finite logit that entered."""
-        return len(self.kept) + len(self.removed)
+    def mask(self) -> np.ndarray:
+        """Which tokens may come next, (n_vocab,) bool."""
 
-    @property
-    def probs_before(self) -> np.ndarray:
-        """Probabilities of `before.ids`, (n,) float32."""
-        return self.before.probs
+    def accept(self, token_id: int) -> None:
+        """Go on behind a token."""
 
-    @property
-    def probs_after(self) -> np.ndarray:
-        """Probabilities of `after.ids`, (n,) float32."""
-        return self.after.probs
+    def fork(self) -> "Grammar":
+        """An independent copy in the same state."""
 
-    @property
-    def entropy_before(self) -> float:
-        """Entropy in nats of what entered."""
-        return self.before.entropy
-
-    @property
-    def entropy_after(self) -> float:
-        """Entropy in nats of what is left."""
-        return self.after.entropy
+    def reset(self) -> None:
+        """Return to the start of the text."""
 
 
 class SamplerChain:
     """Turns logits into a token, stage by stage.
 
     settings: a SamplingParams (llama.cpp's order of stages), or the stages themselves in the order
-    wanted.
-    seed: of the draw; by default that of the params, or 0 with a list of stages.
+    wanted; the last one may be one that picks the token, else it is drawn by probability.
+    seed: of all draws; by default that of the params or stages, or 0 where these have none.
+    tokenizer: finds the breakers of DRY, where that is on. grammar: tokens that it refuses are
+    drawn again among those that it allows.
 
-    The only state is the random generator of `sample`; `apply` and `explain` do not touch it.
+    What it remembers between tokens (random numbers, Mirostat's mu, adaptive-p's past, the place
+    in the grammar) moves on in `sample` and `accept`; `apply` and `explain` never change it.
     """
 
     def __init__(
         self,
-        settings: SamplingParams | Sequence[_stages.Stage] | None = None,
+        settings: SamplingParams | Sequence[Stage] | None = None,
         seed: int | None = None,
+        tokenizer: "Tokenizer | None" = None,
+        grammar: Grammar | None = None,
     ) -> None:
         params = SamplingParams() if settings is None else settings
         if isinstance(params, SamplingParams):
-            self.stages = stages_of(params)
-            seed = params.seed if seed is None else seed
+            stages, last = stages_of(params, tokenizer)
         else:
-            self.stages = _checked(params)
-        self._dist = Dist(SamplingParams(seed=0 if seed is None else seed).seed)
+            stages, last = _parted(_checked(params))
+        self.stages: tuple[Stage, ...] = tuple(stage.fork() for stage in stages)
+        self.last = last.fork()
+        self.grammar = grammar
+        self._proposed: tuple[Candidates, Candidates] | None = None
+        for stage in (*self.stages, self.last):
+            if stage.memory is not None:
+                stage.memory.reset()
+                if seed is not None:
+                    stage.memory.reseed(seed_of("SamplerChain", seed))
 
     @property
     def seed(self) -> int:
         """The seed of the draw."""
-        return self._dist.seed
+        return self.last.memory.seed
 
     def __repr__(self) -> str:
-        return f"SamplerChain({' -> '.join(map(str, [*self.stages, f'dist(seed={self.seed})']))})"
+        last = f"{self.last.name}(seed={self.seed})" if self.last.name == "dist" else self.last
+        shown = [str(stage) for stage in self.stages if not stage.off]
+        return f"SamplerChain({' -> '.join([*shown, str(last)])})"
 
     def apply(self, logits: np.ndarray, history: Sequence[int] = ()) -> Candidates:
         """Run all stages.
 
         logits: (n_vocab,) float32 of the next token. history: token ids so far, oldest first.
-        Returns the candidates left. Raises ParameterError for NaN, +inf, only -inf, or another
-        shape.
+        Returns the candidates left; a grammar has no part in it.
+        Raises ParameterError for NaN, +inf, only -inf, or another shape, and where the stages
+        leave no token.
         """
-        candidates = candidates_from(logits)
-        for stage in self.stages:
-            candidates = stage.apply(candidates, history)
-        return candidates
+        return self._run(candidates_from(logits), history)
 
     def explain(self, logits: np.ndarray, history: Sequence[int] = ()) -> list[StageReport]:
         """Run all stages and report on each; arguments and errors as in `apply`.
 
+        A stage that picks the token is reported on where it changes the candidates, and a grammar
+        at the end by what it would leave of them.
+
         Example: SamplerChain([top_p(0.5), top_k(40)]).explain(logits)[1].effect
-        is "top_k(k=40) after top_p left 7: no effect" when seven tokens hold half of the
+        is "top_k 40 after top_p left 7: no effect" when seven tokens hold half of the
         probability.
         """
-        reports, before = [], candidates_from(logits)
-        for stage in self.stages:
-            after = stage.apply(before, history)
-            previous = reports[-1].name if reports else None
-            reports.append(_report(stage, before, after, previous))
+        reports, before, previous = [], candidates_from(logits), None
+        for stage in self._changing():
+            after = _applied(stage, before, history)
+            reports.append(report_on(stage, before, after, previous, history))
+            previous = previous if stage.off else stage.name
             before = after
+        if self.grammar is not None:
+            after = self._allowed(before, logits, history)
+            stage = Stage("grammar", {}, unchanged)
+            reports.append(report_on(stage, before, after, previous, history))
         return reports
 
     def sample(self, logits: np.ndarray, history: Sequence[int] = ()) -> tuple[int, Candidates]:
-        """Run all stages and draw one token; arguments and errors as in `apply`.
+        """Run all stages, draw one token and accept it; arguments and errors as in `apply`.
 
         Returns the token id and the candidates it was drawn from.
+        Raises ParameterError also where the grammar allows no token.
         """
-        candidates = self.apply(logits, history)
-        return int(candidates.ids[self._dist.pick(candidates)]), candidates
+        token_id, left = self._draw(candidates_from(logits), history)
+        if self.grammar is not None and not self.grammar.allows(token_id):
+            self.last.memory.refuse(token_id, *self._proposed)
+            token_id, left = self._draw(self._masked(logits), history)
+        self.accept(token_id)
+        return token_id, left
+
+    def accept(self, token_id: int) -> None:
+        """Go on behind a token that was chosen elsewhere, among those of the last `apply`.
+
+        `sample` accepts by itself.
+        """
+        if self._proposed is not None:
+            self.last.memory.accept(token_id, *self._proposed)
+            self._proposed = None
+        if self.grammar is not None:
+            self.grammar.accept(token_id)
 
     def generator_state(self) -> tuple[np.ndarray, int]:
         """The random generator's (624,) uint32 words and the place of the next one."""
-        return self._dist.state()
+        return self.last.memory.state()
 
     def skip(self) -> None:
         """Move the random generator on by one draw, made elsewhere from its state."""
-        self._dist.uniform()
+        self.last.memory.uniform()
+
+    @property
+    def drawn(self) -> float | None:
+        """The number in [0, 1) that chose the last token; None if no number was needed."""
+        return self.last.memory.drawn
 
     def reset(self) -> None:
-        """Return the random generator to its seed."""
-        self._dist.reset()
+        """Return to the first token of the seed and of the grammar."""
+        self._proposed = None
+        for stage in (*self.stages, self.last):
+            if stage.memory is not None:
+                stage.memory.reset()
+        if self.grammar is not None:
+            self.grammar.reset()
+
+    def fork(self) -> "SamplerChain":
+        """An independent copy with the same state."""
+        twin = copy.copy(self)
+        twin.stages = tuple(stage.fork() for stage in self.stages)
+        twin.last = self.last.fork()
+        twin.grammar = None if self.grammar is None else self.grammar.fork()
+        return twin
+
+    def _changing(self) -> tuple[Stage, ...]:
+        """The stages whose candidates may differ from what came in."""
+        return self.stages if self.last.name in PLAIN else (*self.stages, self.last)
+
+    def _run(self, candidates: Candidates, history: Sequence[int], use: bool = False) -> Candidates:
+        """All stages; use: the random numbers that they need are used up."""
+        for stage in self.stages:
+            before, candidates = candidates, _applied(stage, candidates, history)
+            if use and hasattr(stage.memory, "passed"):
+                stage.memory.passed(before)
+        left = _applied(self.last, candidates, history)
+        self._proposed = candidates, left
+        return left
+
+    def _draw(self, candidates: Candidates, history: Sequence[int]) -> tuple[int, Candidates]:
+        left = self._run(candidates, history, use=True)
+        return int(left.ids[self.last.memory.pick(left)]), left
+
+    def _masked(self, logits: np.ndarray) -> Candidates:
+        """All tokens, those that the grammar refuses at -inf."""
+        whole = candidates_from(logits)
+        allowed = np.asarray(self.grammar.mask(), bool)
+        if allowed.shape != whole.ids.shape:
+            raise ParameterError(
+                f"grammar: made for another vocabulary; expected a mask of {len(whole)} tokens, "
+                f"got {allowed.shape}"
+            )
+        masked = np.where(allowed, whole.logits, np.float32(-np.inf))
+        if np.isneginf(masked.max()):
+            raise ParameterError(
+                "grammar: no token of this vocabulary may come next; expected at least one "
+                "continuation, got none; a text that is finished needs no other token"
+            )
+        return candidates_from(masked)
+
+    def _allowed(self, left: Candidates, logits: np.ndarray, history: Sequence[int]) -> Candidates:
+        """The candidates that a grammar leaves, or those of the second try where it leaves none."""
+        good = np.asarray(self.grammar.mask(), bool)[left.ids] & (left.logits > -np.inf)
+        if good.any():
+            return left.keep(good)
+        candidates = self._masked(logits)
+        for stage in self._changing():
+            candidates = _applied(stage, candidates, history)
+        return candidates
 
 
-def stages_of(params: SamplingParams) -> tuple[_stages.Stage, ...]:
-    """The stages that llama.cpp builds from these settings, in its order."""
-    return (
-        _stages.top_k(params.top_k),
-        _stages.top_p(params.top_p, params.min_keep),
-        _stages.min_p(params.min_p, params.min_keep),
-        _stages.temp(params.temperature),
+PLAIN = frozenset({"dist", "greedy"})  # they pick, and leave the candidates as they are
+
+
+def _applied(stage: Stage, before: Candidates, history: Sequence[int]) -> Candidates:
+    """What a stage leaves; an error that names it where that is nothing."""
+    after = stage.apply(before, history)
+    if after is before or np.isfinite(best := after.logits.max()):
+        return after
+    raise ParameterError(
+        f"{stage.name}: leaves no token that can be drawn; expected a finite logit, got {best} as "
+        f"the largest of {len(after)}; weaken this sampler"
     )
 
 
-def _checked(stages: Sequence[_stages.Stage]) -> tuple[_stages.Stage, ...]:
+def _parted(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], Stage]:
+    """The stages before the draw, and the one that picks."""
+    for stage in stages[:-1]:
+        if stage.picks:
+            raise ParameterError(
+                f"SamplerChain: {stage.name} picks the token; expected it as the last stage, got "
+                f"{stages[-1].name} behind it"
+            )
+    if stages and stages[-1].picks:
+        return stages[:-1], stages[-1]
+    return stages, dist(0)
+
+
+def _checked(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     what = "SamplerChain: not a list of stages; expected SamplingParams or stages such as"
     if not isinstance(stages, Sequence) or isinstance(stages, str | bytes):
         raise ParameterError(f"{what} [stages.top_k(40)], got {type(stages).__name__}")
     for stage in stages:
-        if not isinstance(stage, _stages.Stage):
+        if not isinstance(stage, Stage):
             raise ParameterError(f"{what} [stages.top_k(40)], got {stage!r} in it")
     return tuple(stages)
-
-
-def _report(
-    stage: _stages.Stage, before: Candidates, after: Candidates, previous: str | None
-) -> StageReport:
-    alive = before.ids[before.logits > -np.inf]
-    kept = after.ids[after.logits > -np.inf]
-    removed = alive[~np.isin(alive, kept)]
-    effect = _effect(stage, before, after, removed, previous)
-    return StageReport(stage.name, dict(stage.params), before, after, kept, removed, effect)
-
-
-def _effect(
-    stage: _stages.Stage,
-    before: Candidates,
-    after: Candidates,
-    removed: np.ndarray,
-    previous: str | None,
-) -> str:
-    n_before = int(np.count_nonzero(before.logits > -np.inf))
-    if removed.size:
-        share = float(before.probs[np.isin(before.ids, removed)].sum(dtype=np.float64))
-        kept = f"{stage}: kept {n_before - removed.size} of {n_before} tokens"
-        return f"{kept}, removed {share:.2%} of the probability"
-    if np.array_equal(np.sort(before.logits), np.sort(after.logits)):
-        left = f" after {previous} left {n_before}" if previous else f" on {n_before} tokens"
-        return f"{stage}{left}: no effect"
-    entropy = f"entropy {before.entropy:.3f} -> {after.entropy:.3f} nats"
-    return f"{stage}: kept all {n_before} tokens, {entropy}"

@@ -5,8 +5,8 @@
     yield token 0  ◀──    record 0                        the host is AHEAD launches in front
     launch 9       ──▶
 
-A chain is served when it is top_k, top_p, min_p, temp, or some of these, in that order; tokens,
-candidates and random numbers then are those of `SamplerChain.sample`.
+A chain is served when what is on of it is top_k, top_p, min_p, temp, or some of these, in that
+order, and dist; tokens, candidates and random numbers then are those of `SamplerChain.sample`.
 Source: workbench/ops/kernels/sample.cu. Leaves out: samplers that need the history, which the
 host's chain has.
 """
@@ -18,12 +18,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..ops import sampling_layout as layout
-from . import stages as _stages
 from .candidates import Candidates
 from .chain import SamplerChain
+from .stages import Stage
 
 __all__ = ["DecodeGraph", "Draw", "device_draws", "why_not_on_device"]
 
+STAGES = Stage.__module__.rpartition(".")[0]  # whose functions the kernels repeat
 ORDER = ("top_k", "top_p", "min_p", "temp")
 AHEAD = 8  # tokens that may be on their way while the host looks at one
 LARGEST_TEMPERATURE = 3e38
@@ -58,22 +59,26 @@ def why_not_on_device(chain: SamplerChain, n_vocab: int) -> str | None:
 
     n_vocab: tokens of the model.
     """
-    places = []
-    for stage in chain.stages:
+    if chain.grammar is not None:
+        return "the GPU knows no grammar"
+    if chain.last.name != "dist":
+        return f"the GPU draws by probability, and the chain ends with {chain.last.name}"
+    places, active = [], [stage for stage in chain.stages if not stage.off]
+    for stage in active:
         reason = _why_not(stage, n_vocab)
         if reason:
             return reason
         places.append(ORDER.index(stage.name))
     if places != sorted(set(places)):
-        names = " -> ".join(stage.name for stage in chain.stages)
+        names = " -> ".join(stage.name for stage in active)
         return f"the GPU runs {' -> '.join(ORDER)} in that order, the chain is {names}"
     return None
 
 
-def _why_not(stage: _stages.Stage, n_vocab: int) -> str | None:
+def _why_not(stage: Stage, n_vocab: int) -> str | None:
     """Why the GPU has no kernel for a stage."""
-    if stage.name not in ORDER or stage.apply.__module__ != _stages.__name__:
-        return f"the GPU has no kernel for {stage}"
+    if stage.name not in ORDER or not stage.apply.__module__.startswith(STAGES):
+        return f"the GPU has no kernel for {stage.label}"
     params = stage.params
     if params.get("min_keep", 0) > 1:
         return f"the GPU keeps no more than asked for, and {stage} has min_keep"
@@ -91,7 +96,7 @@ def device_settings(chain: SamplerChain, stop_ids: Sequence[int] = ()) -> np.nda
 
     stop_ids: tokens after which no more are drawn. Returns: (1,) `sampling_layout.SETTINGS`.
     """
-    params = {stage.name: stage.params for stage in chain.stages}
+    params = {stage.name: stage.params for stage in chain.stages if not stage.off}
     return layout.settings_record(
         top_k=max(0, params.get("top_k", {}).get("k", 0)),
         top_p=params.get("top_p", {}).get("p", 1.0),

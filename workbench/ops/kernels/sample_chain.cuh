@@ -292,8 +292,8 @@ DEVICE void order_by_id(Room& room, u32 n) {
 DEVICE u32 draw(Room& room, const float* logits, const Settings& settings, Work& work, u32 n_vocab,
                 Left& left, const Pair& next, double& tail) {
     const bool by_id = !left.flags;
-    const double number = left.n_left > 1 ? uniform(work.generator, next) : 0.0;
-    if (left.n_left > 1) left.flags |= DREW;
+    const double number = uniform(work.generator, next);  // of a single one too, as llama.cpp does
+    left.flags |= DREW;
     tail = 0;
     if (by_id && left.in_room) order_by_id(room, left.n_left);
     if (by_id && !left.in_room) left.flags |= SORTED;  // those that are listed
