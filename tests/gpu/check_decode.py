@@ -15,7 +15,7 @@ import workbench as wb
 from workbench.model.decode_graph import DecodeGraph
 
 N_PROMPT, N_STEPS = 40, 12
-TOLERANCE = 2e-4  # of the largest logit: sums in another order round some cached numbers otherwise
+TOLERANCE = 5e-4  # of the largest logit: sums in another order round some cached numbers otherwise
 
 
 def check(path: str) -> None:

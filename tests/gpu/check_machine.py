@@ -76,20 +76,20 @@ def measure_barrier(kernels_here: cp.RawModule, n: int = 1000) -> None:
         print(f"grid barrier, 132 x {threads} threads: {seconds(work) / n * 1e6:.2f} us a round")
 
 
-def measure_ring(n_bytes: int = 2 << 30) -> None:
+def measure_ring(n_bytes: int = 2 << 30, given_back: int = 1) -> None:
     """How fast 132 rings take bytes in, for several sizes, with and without waiting for all."""
     path = kernels.FOLDER.parents[2] / "tests/gpu/machine_speed.cu"
-    source = kernels.join_sources([*kernels.DECODE_SHARED, path], {})
+    source = kernels.join_sources([*kernels.DECODE_SHARED, path], {"GIVEN_BACK": given_back})
     kernel = cp.RawModule(code=source, options=("-std=c++17",)).get_function("read_packets")
     kernel.max_dynamic_shared_size_bytes = 227 << 10
     n_blocks = cp.cuda.runtime.getDeviceProperties(0)["multiProcessorCount"]
     data = cp.random.default_rng(0).integers(0, 2**32, n_bytes // 4, np.uint32)
     out, arrived = cp.zeros(n_blocks * 1024, cp.uint32), cp.zeros(1, cp.uint32)
-    print("packet  slots  ring KB  readers  phase KB  interleaved  evict first  alone   TB/s")
+    print("packet  slots  ring KB  readers  phase KB  lanes   TB/s")
 
-    def run(packet, slots, readers, phase=0, interleaved=0, once=0, alone=0):
+    def run(packet, slots, readers=8, phase=0, lanes=1):
         n_packets = data.nbytes // (packet * n_blocks)
-        sizes = [n_packets, packet, slots, phase, interleaved, once, alone]
+        sizes = [n_packets, packet, slots, phase, lanes]
 
         def work():
             out.fill(0)
@@ -105,29 +105,18 @@ def measure_ring(n_bytes: int = 2 << 30) -> None:
         wrong = "" if want == out.sum(dtype=np.uint32) else "   WRONG"
         print(
             f"{packet:6d} {slots:6d} {slots * packet >> 10:8d} {readers:8d} "
-            f"{phase * packet >> 10:9d} {interleaved:12d} {once:12d} {alone:6d} "
-            f"{speed:6.3f}{wrong}",
+            f"{phase * packet >> 10:9d} {lanes:6d} {speed:6.3f}{wrong}",
             flush=True,
         )
 
-    for alone in (0, 1):
-        for packet, slots in (
-            (2048, 96),
-            (3072, 60),
-            (4608, 12),
-            (4608, 24),
-            (9216, 12),
-            (9216, 24),
-        ):
-            run(packet, slots, 12, alone=alone)
-    for readers, slots in ((4, 24), (8, 24), (15, 30), (16, 32), (24, 24)):
-        run(4608, slots, readers, alone=1)
-    for interleaved, once in ((0, 1), (1, 0), (1, 1)):
-        run(4608, 36, 12, 0, interleaved, once, alone=1)
-        run(9216, 24, 12, 0, interleaved, once, alone=1)
-    for slots in (12, 24, 36):  # a phase of 28 packets is 17 MB of weights on 132 thread blocks
+    for packet, slots in ((2304, 64), (4608, 16), (4608, 32), (9216, 16)):
+        for lanes in (1, 2, 4, 8):
+            run(packet, slots, lanes=lanes)
+    for readers, slots in ((4, 32), (11, 33), (15, 30)):
+        run(4608, slots, readers)
+    for slots in (16, 32):  # a phase of 28 packets is 17 MB of weights on 132 thread blocks
         for phase in (12, 24, 36, 60, 192):
-            run(4608, slots, 12, phase, alone=1)
+            run(4608, slots, 8, phase)
 
 
 class Configuration(ctypes.Structure):

@@ -4,7 +4,7 @@
             ─▶ decode_plan       the macros that kernels/decode_*.cu are compiled with
             ─▶ LAYER, MATRIX …   the records that the kernel reads, field by field its structs
 
-Source: the structs of kernels/decode_stream.cuh and decode_attention.cuh.
+Source: the structs of kernels/decode_stream.cuh and decode_heads.cuh.
 Left out: the memory itself, which is `decode_graph`'s; experts, sinks, ALiBi and latent attention,
 which the plain pass has.
 """
@@ -175,7 +175,7 @@ def decode_plan(
     room = max(_plane_bytes(planes_of(m.type), m.shape[1]) for m in products.values())
     room = _round_up(max(room, _desk_bytes(config)), 128)
     slot = max(map(_most_packet, matrices))
-    besides = 16 * N_WARPS + 128 + 64 * 8 * N_WARPS  # reductions, entries and sums of tiles
+    besides = (16 + 2 * 8 * 64) * N_WARPS + 128  # reductions and sums, entries of tiles
     rounds = (shared_limit - besides - 256 - room) // (N_WARPS * (slot + 16))
     n_slots = min(MOST_ROUNDS, rounds) * N_WARPS
     macros = {
@@ -226,10 +226,12 @@ def _plane_bytes(kind: str, n: int) -> int:
 
 
 def _desk_bytes(config: Any) -> int:
-    """Bytes that attention keeps where the planes are else: `Desk` in decode_attention.cuh."""
-    together = min(4, config.n_head // config.n_head_kv)
-    numbers = (together + 2 + N_WARPS * together) * config.head_dim
-    return 4 * numbers + 8 * N_WARPS * together + 16
+    """Bytes that attention keeps where the planes are else: `Desk` in decode_heads.cuh."""
+    n, most = config.head_dim, min(4 if config.head_dim > 128 else 8, N_WARPS - 2)
+    heads = config.n_head // config.n_head_kv
+    together = -(-heads // -(-heads // most))
+    queries = 4 * together * (_round_up(n, 64) + 32)
+    return queries + 4 * n + 32 + N_WARPS * together * (4 * (n + 2) + 8) + 16
 
 
 def _model_macros(network: Network) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@
 
 Everything here is the same for a GPU and for the kernel run on a CPU in tests: what an array's
 address is, and how arrays are made, is told by `Addresses`.
-Source: the structs of kernels/decode_stream.cuh and decode_attention.cuh.
+Source: the structs of kernels/decode_stream.cuh and decode_heads.cuh.
 Left out: making packets (`ops/cuda_packets.py`), launching (`decode_graph`).
 """
 

@@ -124,7 +124,8 @@ def _show_compiling(kernels: list) -> Any:
     """A progress bar where compiling takes more than a second, which it does once a machine."""
     from tqdm.auto import tqdm  # a tenth of a second, which `import workbench` need not pay
 
-    return tqdm(kernels, "compiling CPU kernels, once", delay=1, leave=False)
+    hidden = bool(os.environ.get("TQDM_DISABLE"))  # which tqdm's bar for notebooks overlooks
+    return tqdm(kernels, "compiling CPU kernels, once", delay=1, leave=False, disable=hidden)
 
 
 class Model:

@@ -47,7 +47,7 @@ units; below, a unit's columns stand before the colon, and [..] are its axes, th
                            2 b + r is that of s
     Q5_K       C 512   64: [lane] words 0..3 of fives (blocks)     64: [lane] word 4
                       256: as of Q4_K
-    Q6_K       C 512  128: [0..2][lane] 16 bytes of the 12 words of 2 steps in order:
+    Q6_K       C 256  128: [0..2][lane] 16 bytes of the 12 words of 2 steps in order:
                            triples (groups) of code ^ 32
                       256: [g][b][r][s][h] sc  [g][r] d
     IQ4_XS     C 512   64: [lane] 4 words: compact (blocks)
@@ -124,7 +124,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "Q3_K": Layout(512, "threes", "groups", 4, 256, ((256, 1536), (256, 224))),
         "Q4_K": Layout(512, "nibbles", "groups", 0, 64, ((64, 512), (256, 256))),
         "Q5_K": Layout(512, "fives", "blocks", 0, 64, ((64, 512), (64, 128), (256, 256))),
-        "Q6_K": Layout(512, "triples", "groups", 32, 128, ((128, 1536), (256, 288))),
+        "Q6_K": Layout(256, "triples", "groups", 32, 128, ((128, 1536), (256, 288))),
         "IQ4_XS": Layout(512, "compact", "blocks", 0, 64, ((64, 512), (256, 128))),
     }
 )

@@ -95,11 +95,11 @@ def _decode(*files: str, **defines: object) -> Source:
 PACKET_FILES = tuple(f"packets{part}.cuh" for part in ("", "_float", "_legacy", "_k", "_levels"))
 DECODE_FILES = (  # of the decode kernel; model/decode_plan.py gives the names
     *("activations.cuh", *PACKET_FILES, "decode_stream.cuh", "decode_vector.cuh"),
-    *("decode_attention.cuh", "decode_token.cu"),
+    *("decode_heads.cuh", "decode_attention.cuh", "decode_token.cu"),
 )
 LLAMA_8B: Mapping[str, object] = MappingProxyType(
     {
-        **{"N_WARPS": 11, "N_SLOTS": 22, "SLOT_BYTES": 6720, "PLANE_BYTES": 62208, "STATS": 1},
+        **{"N_WARPS": 11, "N_SLOTS": 33, "SLOT_BYTES": 4608, "PLANE_BYTES": 62208, "STATS": 1},
         "PACKET_TYPES(CASE)": "CASE(0, Q4_K) CASE(1, Q6_K)",
         **{f"{product}_PLANES": "Digits" for product in ("ATTN", "OUT", "GATE", "DOWN", "HEAD")},
         **{"N_LAYER": 32, "N_EMBD": 4096, "N_FF": 14336, "N_HEAD": 32, "N_HEAD_KV": 8},

@@ -1,339 +1,273 @@
-// Attention of one token: queries of a few heads that share keys, positions dealt to thread blocks.
+// Attention of one token on the tensor cores: heads that share keys, positions dealt to warps.
 //
-//     item = (KV head, up to 4 of its query heads, a split of the positions)
-//     a warp takes 32/LANES positions at a time, a lane eight numbers of a key and of a value;
-//     warps, then splits are merged by their largest scores; of several splits the last one merges
+//     warps      TILE positions at a time:  S = q K   p = 2^(S - largest)   sums = keep sums + V p
+//     merged     warps by their largest scores, then splits, by the last of them that is ready
 //
-// The item with the newest position also norms, rotates and caches key and value; queries are
-// normed and rotated by each item that reads them. Scores are in units of log 2.
-// Memory: k, v (K, n_rows, D) float16, the positions of a head one after the other.
-// NumPy twin: ops.cpu_attention.attention, ops.cpu.rope.
-
-constexpr int HEADS_PER_KV = N_HEAD / N_HEAD_KV;
-constexpr int TOGETHER = HEADS_PER_KV < 4 ? HEADS_PER_KV : 4;
-constexpr int CHUNKS_PER_KV = (HEADS_PER_KV + TOGETHER - 1) / TOGETHER;
-constexpr int N_ITEMS = N_HEAD_KV * CHUNKS_PER_KV;
-constexpr int LANES = HEAD_DIM > 128 ? 32 : HEAD_DIM > 64 ? 16 : HEAD_DIM > 32 ? 8 : 4;
-constexpr int SIDE_BY_SIDE = 32 / LANES;
-constexpr int LEAST_SPLIT = 128;  // positions; fewer cost a thread block as much time
-constexpr float LOG2_E = 1.4426950408889634f, LOWEST = -1e30f;
-
-struct Layer {
-    Matrix attn[3], output, gate_up, down;
-    const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm;
-    const float *q_norm, *k_norm, *biases, *output_bias;  // biases: of q, k, v, one after another
-    const float2* rotation;                               // (n_ctx, N_ROT / 2), cos and sin
-    u16 *k, *v;
-    u32 window, unused;  // positions that are seen, 0: all
-};
-
-// Buffers of a token. splits: (H, MOST_SPLITS, D) sums and (H, MOST_SPLITS) largest score and sum.
-struct Work {
-    float *x, *other_x, *branch, *qkv, *mixed, *hidden, *logits, *split_sums;
-    float2* split_ends;
-    u32 *barrier, *arrivals, *state;
-    float *scores;     // (L, H, n_rows), for statistics, or null
-    float2 *ends;      // (L, H) largest score and sum of each head
-    float *taps;       // (L, E)
-    float *norms;      // (L, 2, K) of keys, then of values
-    u64 *marks;        // clocks, for profiles, or null
-    u32 n_rows, most_splits;
-};
-
-// What the item of a thread block is.
-struct Item {
-    int kv_head, first_head, split, splits, begin, end;
-    bool has_newest;
-};
-
-DEVICE Item item_of(int number, int n_positions, u32 window, u32 most_splits) {
-    const int start = window && n_positions > (int)window ? n_positions - window : 0;
-    const int seen = n_positions - start;
-    int splits = gridDim.x / N_ITEMS;
-    splits = splits < 1 ? 1 : splits > (int)most_splits ? most_splits : splits;
-    int length = ((seen + splits - 1) / splits + 31) / 32 * 32;
-    length = length < LEAST_SPLIT ? LEAST_SPLIT : length;
-    splits = (seen + length - 1) / length;
-    Item item;
-    item.split = number / N_ITEMS, item.splits = splits;
-    const int rest = number % N_ITEMS;
-    item.kv_head = rest / CHUNKS_PER_KV;
-    item.first_head = item.kv_head * HEADS_PER_KV + rest % CHUNKS_PER_KV * TOGETHER;
-    item.begin = start + item.split * length;
-    item.end = item.begin + length < n_positions ? item.begin + length : n_positions;
-    item.has_newest = item.split == splits - 1;
-    return item;
-}
-
-// Reads a head's vector, norms it where there is a weight, and turns its pairs; by a whole warp.
-DEVICE void place_head(const float* from, const float* weight, const float2* turn, float* out,
-                       int lane) {
-    constexpr int PART = (HEAD_DIM + 31) / 32;
-    float v[PART], sum = 0;
-#pragma unroll
-    for (int i = 0; i < PART; i++) {
-        const int d = lane + 32 * i;
-        v[i] = d < HEAD_DIM ? load_fresh(from + d) : 0;
-        sum += v[i] * v[i];
-    }
-    float length = 1;
-    if (weight) {
-        for (int mask = 16; mask; mask /= 2) sum += shuffle_xor(sum, mask);
-        length = inverse_length(sum, HEAD_DIM);
-    }
-#pragma unroll
-    for (int i = 0; i < PART; i++) {
-        const int d = lane + 32 * i;
-        if (d < HEAD_DIM) out[d] = weight ? v[i] * length * weight[d] : v[i];
-    }
-    sync_warp();
-    if (turn)
-        for (int pair = lane; pair < N_ROT / 2; pair += 32) {
-            const int first = ROPE_NEOX ? pair : 2 * pair;
-            const int second = ROPE_NEOX ? pair + N_ROT / 2 : 2 * pair + 1;
-            const float2 by = turn[pair];
-            const float a = out[first], b = out[second];
-            out[first] = a * by.x - b * by.y;
-            out[second] = a * by.y + b * by.x;
-        }
-    sync_warp();
-}
-
-// Stores a head's vector as float16 in the cache and, for statistics, its length.
-DEVICE void cache_head(const float* from, u16* to, float* norm, int lane) {
-    float sum = 0;
-    for (int d = lane; d < HEAD_DIM; d += 32) {
-        to[d] = (u16)to_halves(from[d], 0);
-        const float kept = from_half((u16)to_halves(from[d], 0));
-        sum += kept * kept;
-    }
-#if STATS
-    for (int mask = 16; mask; mask /= 2) sum += shuffle_xor(sum, mask);
-    if (lane == 0) *norm = sqrtf(sum);
-#endif
-}
-
-// Eight float16 from memory that this kernel may have written.
-DEVICE void load_eight(const u16* from, float (&out)[8]) {
-    const float4 words = load_fresh4((const float*)from);
-    const u32 pairs[4] = {as_bits(words.x), as_bits(words.y), as_bits(words.z), as_bits(words.w)};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        out[2 * i] = low_half(pairs[i]);
-        out[2 * i + 1] = high_half(pairs[i]);
-    }
-}
+// In S = A B the heads are rows of A, high parts above low ones, and B's columns are keys as they
+// lie in the cache: which numbers of a head a step multiplies is free as long as q and k agree, so
+// 16 bytes of a lane serve two steps. In V p the numbers of a head are rows of A, and p (high and
+// low) is B, exactly as it lies in the registers of S. Scores are in units of log 2.
+// Follows decode_heads.cuh. NumPy twin: ops.cpu_attention.attention.
 
 DEVICE float score_of(float product) {
+    product *= (float)ATTENTION_SCALE;
 #ifdef ATTENTION_SOFTCAP
     product = ATTENTION_SOFTCAP * tanhf(product / ATTENTION_SOFTCAP);
 #endif
     return product * LOG2_E;
 }
 
-// The running sums of some heads over positions.
+// A warp's running sums over positions. Lane (g, t) has the ends of head g, `sum` over its own
+// positions; the values are on the desk, where lane (g, t) adds to numbers 64 part + 8 g .. of
+// heads 2 t and 2 t + 1.
 struct Sums {
-    float largest[TOGETHER], sum[TOGETHER], values[TOGETHER][8];
-    DEVICE Sums() {
+    float largest = LOWEST, sum = 0;
+
+    // Scores of head g at positions 8 n + 2 t and + 1.
+    static DEVICE void multiply_keys(const Positions& at, const Desk& desk, int lane,
+                                     float (&scores)[KEY_TILES][2]) {
+        const int g = lane / 4 < TOGETHER ? lane / 4 : 0;  // rows of no head: their sums go nowhere
+        const u16* high = desk.queries + g * Desk::QUERY + lane % 4 * 8;
+        const u16* low = high + TOGETHER * Desk::QUERY;
+        float c[KEY_TILES][2][4] = {};
 #pragma unroll
-        for (int g = 0; g < TOGETHER; g++) {
-            largest[g] = LOWEST, sum[g] = 0;
-            for (int i = 0; i < 8; i++) values[g][i] = 0;
+        for (int part = 0; part < KEY_PARTS; part++) {
+            const uint4 h = *(const uint4*)(high + 32 * part), l = *(const uint4*)(low + 32 * part);
+#pragma unroll
+            for (int n = 0; n < KEY_TILES; n++) {
+                const uint4 k = at.keys[n][part];
+                mma_f16(c[n][0], h.x, l.x, h.y, l.y, k.x, k.y);
+                mma_f16(c[n][1], h.z, l.z, h.w, l.w, k.z, k.w);
+            }
+        }
+        const float unit = desk.units[g];
+#pragma unroll
+        for (int n = 0; n < KEY_TILES; n++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const float high_part = c[n][0][i] + c[n][1][i];
+                const float low_part = c[n][0][i + 2] + c[n][1][i + 2];
+                scores[n][i] = score_of((high_part + low_part) * unit);
+            }
+    }
+
+    // Makes room for scores up to the largest of these; positions that do not count have LOWEST.
+    // Returns: what to multiply with what was there before.
+    DEVICE float raise(const float (&scores)[KEY_TILES][2]) {
+        float most = largest;
+#pragma unroll
+        for (int n = 0; n < KEY_TILES; n++) most = fmaxf(most, fmaxf(scores[n][0], scores[n][1]));
+        most = fmaxf(most, shuffle_xor(most, 1));
+        most = fmaxf(most, shuffle_xor(most, 2));
+        const float keep = exp2_fast(largest - most);
+        largest = most, sum *= keep;
+        return keep;
+    }
+
+    // c[i] = V p, of shares p as they lie: of head 2 t numbers 64 part + 8 g + 2 i and + 1 are
+    // c[i][0] and c[i][2], of head 2 t + 1 the other two.
+    static DEVICE void multiply_values(const Positions& at, int part, const u32 (&high)[2],
+                                       const u32 (&low)[2], float (&c)[4][4]) {
+        u32 v[2 * KEY_TILES][4];
+#pragma unroll
+        for (int n = 0; n < 2 * KEY_TILES; n++) {
+            const uint4 from = at.values[n][part];
+            v[n][0] = from.x, v[n][1] = from.y, v[n][2] = from.z, v[n][3] = from.w;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            u32 a[4] = {};
+#pragma unroll
+            for (int n = 0; n < KEY_TILES; n++) {
+                a[2 * n] = pick_bytes(v[2 * n][i], v[2 * n + 1][i], 0x5410);
+                a[2 * n + 1] = pick_bytes(v[2 * n][i], v[2 * n + 1][i], 0x7632);
+            }
+            mma_f16(c[i], a[0], a[1], a[2], a[3], high[0], high[1]);
+            mma_f16(c[i], a[0], a[1], a[2], a[3], low[0], low[1]);
         }
     }
-    DEVICE void add(int g, float score, bool counts, const float (&v)[8]) {
-        const float most = fmaxf(largest[g], score);
-        const float keep = exp2_fast(largest[g] - most), p = counts ? exp2_fast(score - most) : 0;
-        largest[g] = most, sum[g] = sum[g] * keep + p;
+
+    DEVICE void add(const Positions& at, const float (&scores)[KEY_TILES][2], const Desk& desk,
+                    bool is_first, const Consumer& me) {
+        const float keep = raise(scores);
+        u32 high[2] = {}, low[2] = {};
 #pragma unroll
-        for (int i = 0; i < 8; i++) values[g][i] = values[g][i] * keep + p * v[i];
-    }
-    // With those of the lanes beside.
-    DEVICE void merge() {
+        for (int n = 0; n < KEY_TILES; n++) {
+            const float a = exp2_fast(scores[n][0] - largest);
+            const float b = exp2_fast(scores[n][1] - largest);
+            sum += a + b;
+            high[n] = to_halves(a, b);
+            low[n] = to_halves(a - from_half((u16)high[n]), b - from_half((u16)(high[n] >> 16)));
+        }
+        const int g = me.lane / 4, t = me.lane % 4;
+        const float keeps[2] = {shuffle(keep, 8 * t), shuffle(keep, 8 * t + 4)};
 #pragma unroll
-        for (int mask = LANES; mask < 32; mask *= 2)
-            for (int g = 0; g < TOGETHER; g++) {
-                const float other = shuffle_xor(largest[g], mask), most = fmaxf(largest[g], other);
-                const float keep = exp2_fast(largest[g] - most);
-                sum[g] *= keep, largest[g] = most;
-                sum[g] += shuffle_xor(sum[g], mask);
+        for (int part = 0; part < VALUE_PARTS; part++) {
+            float c[4][4] = {};
+            multiply_values(at, part, high, low, c);
+            const int column = 64 * part + 8 * g;
 #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    values[g][i] *= keep;
-                    values[g][i] += shuffle_xor(values[g][i], mask);
+            for (int side = 0; side < 2; side++) {
+                if (column >= HEAD_DIM || 2 * t + side >= TOGETHER) continue;
+                float2* to = (float2*)(desk.sums_of(me.warp, 2 * t + side) + column);
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float2 old = is_first ? make_float2(0, 0) : to[i];
+                    to[i] = make_float2(old.x * keeps[side] + c[i][side],
+                                        old.y * keeps[side] + c[i][side + 2]);
                 }
             }
+        }
+    }
+
+    DEVICE void write_ends(const Desk& desk, const Consumer& me) {
+        sum += shuffle_xor(sum, 1);
+        sum += shuffle_xor(sum, 2);
+        const int g = me.lane / 4;
+        if (me.lane % 4 == 0 && g < TOGETHER)
+            desk.ends[me.warp * TOGETHER + g] = make_float2(largest, sum);
     }
 };
 
-// Where an item keeps its things in shared memory.
-struct Desk {
-    float* queries;  // (TOGETHER, D), then key and value
-    float* values;   // (N_WARPS, TOGETHER, D)
-    float2* ends;    // (N_WARPS, TOGETHER)
-    DEVICE Desk()
-        : queries((float*)(shared_memory() + Layout::planes)),
-          values(queries + (TOGETHER + 2) * HEAD_DIM),
-          ends((float2*)(values + N_WARPS * TOGETHER * HEAD_DIM)) {}
-};
-
-// A warp's positions of an item.
-DEVICE void attend_positions(const Item& item, const Layer& layer, const Work& work,
-                             const Desk& desk, const Consumer& me, float* scores, Sums& sums) {
-    const int column = me.lane % LANES * 8, beside = me.lane / LANES;
-    const bool inside = column < HEAD_DIM;
-    float q[TOGETHER][8];
+// A warp's positions of an item; the first ones are loaded. `scores`: of statistics, of this layer.
+DEVICE void attend_positions(const Item& item, const u16* keys, const u16* cached_values,
+                             const Work& work, const Desk& desk, const Consumer& me, float* scores,
+                             Positions& at) {
+    Sums sums;
+    const int begin = item.begin + me.warp * TILE;
+    for (int first = begin, next; first < item.end; first = next) {
+        next = first + TILE * N_WARPS;
+        at.add_newest(desk, first, item, me.lane);
+        float s[KEY_TILES][2];
+        Sums::multiply_keys(at, desk, me.lane, s);
 #pragma unroll
-    for (int g = 0; g < TOGETHER; g++)
-        for (int i = 0; i < 8; i++)
-            q[g][i] = inside ? desk.queries[g * HEAD_DIM + column + i] * ATTENTION_SCALE : 0;
-    const u64 at = (u64)item.kv_head * work.n_rows * HEAD_DIM + (inside ? column : 0);
-    constexpr int STEP = N_WARPS * SIDE_BY_SIDE, AT_ONCE = 2;
-    const int begin = item.begin + me.warp * SIDE_BY_SIDE;
-    for (int first = begin; first < item.end; first += AT_ONCE * STEP) {
-        float k[AT_ONCE][8], v[AT_ONCE][8];
-#pragma unroll
-        for (int u = 0; u < AT_ONCE; u++) {
-            const int position = first + u * STEP + beside;
-            const int row = position < item.end ? position : item.end - 1;
-            load_eight(layer.k + at + (u64)row * HEAD_DIM, k[u]);
-            load_eight(layer.v + at + (u64)row * HEAD_DIM, v[u]);
-        }
-#pragma unroll
-        for (int u = 0; u < AT_ONCE; u++) {
-            const int position = first + u * STEP + beside;
-            const bool counts = position < item.end;
-#pragma unroll
-            for (int g = 0; g < TOGETHER; g++) {
-                float product = 0;
-#pragma unroll
-                for (int i = 0; i < 8; i++) product += q[g][i] * k[u][i];
-                for (int mask = LANES / 2; mask; mask /= 2) product += shuffle_xor(product, mask);
-                const float score = score_of(product);
+        for (int n = 0; n < 2 * KEY_TILES; n++) {
+            const int position = first + Positions::of_value(n, me.lane);
 #if STATS
-                const int head = item.first_head + g;
-                if (counts && column == 0 && head < (item.kv_head + 1) * HEADS_PER_KV)
-                    scores[(u64)head * work.n_rows + position] = score;
+            const int g = me.lane / 4;
+            if (position < item.end && g < item.n_heads)
+                scores[(u64)(item.first_head + g) * work.n_rows + position] = s[n / 2][n % 2];
 #endif
-                sums.add(g, counts ? score : LOWEST, counts, v[u]);
+            if (position >= item.end) s[n / 2][n % 2] = LOWEST;
+        }
+        if (next < item.end) at.load_keys(keys, next, item, me.lane);
+        sums.add(at, s, desk, first == begin, me);
+        if (next < item.end) at.load_values(cached_values, next, item, me.lane);
+    }
+    sums.write_ends(desk, me);
+}
+
+// --- merging -------------------------------------------------------------------------------------
+
+// Numbers column and column + 1 of head g, and its largest score and sum, over the warps.
+DEVICE float4 merge_warps(const Desk& desk, int n_warps, int g, int column) {
+    float2 ends[N_WARPS], value = make_float2(0, 0);
+    float most = LOWEST, sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < N_WARPS; warp++) {
+        ends[warp] = desk.ends[warp * TOGETHER + g];
+        most = fmaxf(most, ends[warp].x);
+    }
+#pragma unroll
+    for (int warp = 0; warp < N_WARPS; warp++) {
+        if (warp >= n_warps) break;
+        const float keep = exp2_fast(ends[warp].x - most);
+        const float2 part = *(const float2*)(desk.sums_of(warp, g) + column);
+        value.x += part.x * keep, value.y += part.y * keep, sum += ends[warp].y * keep;
+    }
+    return make_float4(value.x, value.y, most, sum);
+}
+
+// The last of an item's splits brings all of them together, AT_ONCE at a time.
+DEVICE void merge_splits(const Item& item, const Work& work, float2* ends, int thread) {
+    constexpr int AT_ONCE = 8;
+    for (int i = 4 * thread; i < item.n_heads * HEAD_DIM; i += 4 * CONSUMERS) {
+        const int head = item.first_head + i / HEAD_DIM, column = i % HEAD_DIM;
+        const u64 at = (u64)head * work.most_splits;
+        float most = LOWEST, sum = 0;
+        float4 value = make_float4(0, 0, 0, 0);
+        for (int first = 0; first < item.splits; first += AT_ONCE) {
+            float4 parts[AT_ONCE];
+            float2 end[AT_ONCE];
+            float before = most;
+#pragma unroll
+            for (int s = 0; s < AT_ONCE; s++) {
+                const bool there = first + s < item.splits;
+                const u64 split = at + (there ? first + s : 0);
+                const float* from = (const float*)(work.split_ends + split);
+                end[s] = make_float2(load_fresh(from), there ? load_fresh(from + 1) : 0);
+                if (!there) end[s].x = LOWEST;
+                parts[s] = load_fresh4(work.split_sums + split * HEAD_DIM + column);
+            }
+#pragma unroll
+            for (int s = 0; s < AT_ONCE; s++) most = fmaxf(most, end[s].x);
+            value = times(value, exp2_fast(before - most)), sum *= exp2_fast(before - most);
+#pragma unroll
+            for (int s = 0; s < AT_ONCE; s++) {
+                const float keep = exp2_fast(end[s].x - most);
+                sum += end[s].y * keep, value = plus(value, times(parts[s], keep));
             }
         }
-    }
-    sums.merge();
-}
-
-// Brings the warps' sums together: value and end of number i (head g = i / D) of the item.
-DEVICE float2 merged_end(const Desk& desk, int g) {
-    float most = LOWEST, sum = 0;
-    for (int warp = 0; warp < N_WARPS; warp++)
-        most = fmaxf(most, desk.ends[warp * TOGETHER + g].x);
-    for (int warp = 0; warp < N_WARPS; warp++) {
-        const float2 end = desk.ends[warp * TOGETHER + g];
-        sum += end.y * exp2_fast(end.x - most);
-    }
-    return make_float2(most, sum);
-}
-
-DEVICE float merged_value(const Desk& desk, int i, float most) {
-    const int g = i / HEAD_DIM;
-    float value = 0;
-    for (int warp = 0; warp < N_WARPS; warp++)
-        value += desk.values[warp * TOGETHER * HEAD_DIM + i] *
-                 exp2_fast(desk.ends[warp * TOGETHER + g].x - most);
-    return value;
-}
-
-// The last of an item's splits brings all of them together.
-DEVICE void merge_splits(const Item& item, const Work& work, float2* ends, int thread) {
-    for (int i = thread; i < TOGETHER * HEAD_DIM; i += CONSUMERS) {
-        const int head = item.first_head + i / HEAD_DIM;
-        if (head >= (item.kv_head + 1) * HEADS_PER_KV) continue;
-        const float* heads_ends = (const float*)(work.split_ends + head * work.most_splits);
-        float most = LOWEST, sum = 0, value = 0;
-        for (int s = 0; s < item.splits; s++) most = fmaxf(most, load_fresh(heads_ends + 2 * s));
-        for (int s = 0; s < item.splits; s++) {
-            const float keep = exp2_fast(load_fresh(heads_ends + 2 * s) - most);
-            sum += load_fresh(heads_ends + 2 * s + 1) * keep;
-            const u64 at = ((u64)head * work.most_splits + s) * HEAD_DIM + i % HEAD_DIM;
-            value += load_fresh(work.split_sums + at) * keep;
-        }
-        work.mixed[head * HEAD_DIM + i % HEAD_DIM] = value / sum;
-        if (ends && i % HEAD_DIM == 0) ends[head] = make_float2(most, sum);
+        *(float4*)(work.mixed + head * HEAD_DIM + column) = times(value, 1 / sum);
+        if (ends && column == 0) ends[head] = make_float2(most, sum);
     }
 }
 
 // What the item's warps have found goes to memory.
 DEVICE void finish_item(const Item& item, const Work& work, const Desk& desk, float2* ends,
-                        int thread, u32* last) {
-    for (int i = thread; i < TOGETHER * HEAD_DIM; i += CONSUMERS) {
-        const int head = item.first_head + i / HEAD_DIM, d = i % HEAD_DIM;
-        if (head >= (item.kv_head + 1) * HEADS_PER_KV) continue;
-        const float2 end = merged_end(desk, i / HEAD_DIM);
-        const float value = merged_value(desk, i, end.x);
-        if (item.splits == 1) {
-            work.mixed[head * HEAD_DIM + d] = value / end.y;
-            if (ends && d == 0) ends[head] = end;
-        } else {
-            const u64 at = (u64)head * work.most_splits + item.split;
-            work.split_sums[at * HEAD_DIM + d] = value;
-            if (d == 0) work.split_ends[at] = end;
-        }
+                        int thread) {
+    const int n_warps = least_of(divide_up(item.end - item.begin, TILE), N_WARPS);
+    for (int i = 2 * thread; i < item.n_heads * HEAD_DIM; i += 2 * CONSUMERS) {
+        const int g = i / HEAD_DIM, head = item.first_head + g, column = i % HEAD_DIM;
+        const float4 found = merge_warps(desk, n_warps, g, column);
+        const bool is_whole = item.splits == 1;
+        const u64 at = (u64)head * work.most_splits + item.split;
+        const float unit = is_whole ? 1 / found.w : 1;
+        float* to = is_whole ? work.mixed + head * HEAD_DIM : work.split_sums + at * HEAD_DIM;
+        *(float2*)(to + column) = make_float2(found.x * unit, found.y * unit);
+        float2* end_to = is_whole ? (ends ? ends + head : nullptr) : work.split_ends + at;
+        if (end_to && column == 0) *end_to = make_float2(found.z, found.w);
     }
     if (item.splits == 1) return;
     sync_group(ALL_CONSUMERS, CONSUMERS);
     if (thread == 0) {
         u32* arrivals = work.arrivals + item.first_head;
-        fence_gpu();
-        *last = add_release(arrivals, 1) == (u32)item.splits - 1;
-        fence_gpu();
-        if (*last) *arrivals = 0;
+        *desk.is_last = add_release(arrivals, 1) == (u32)item.splits - 1;
+        if (*desk.is_last) {
+            fence_gpu();  // what the others released is seen after
+            *arrivals = 0;
+        }
     }
     sync_group(ALL_CONSUMERS, CONSUMERS);
-    if (*last) merge_splits(item, work, ends, thread);
+    if (*desk.is_last) merge_splits(item, work, ends, thread);
 }
 
+// The attention of layer `number`. meet() lets all thread blocks meet once, each having written its
+// part of q, k and v: old keys and values are on their way by then.
+template <class Meet>
 DEVICE void attend(int number, const Layer& layer, const Work& work, const Consumer& me,
-                   int n_positions) {
+                   int n_positions, Meet meet) {
     const Desk desk;
-    const int thread = me.warp * 32 + me.lane;
-    const float2* turn =
-        layer.rotation ? layer.rotation + (u64)(n_positions - 1) * (N_ROT / 2) : nullptr;
     float* scores = STATS ? work.scores + (u64)number * N_HEAD * work.n_rows : nullptr;
     float2* ends = STATS ? work.ends + number * N_HEAD : nullptr;
-    for (int i = blockIdx.x;; i += gridDim.x) {
+    for (int i = blockIdx.x, is_first = 1;; i += gridDim.x, is_first = 0) {
         const Item item = item_of(i, n_positions, layer.window, work.most_splits);
-        if (i >= N_ITEMS * item.splits) break;
-        const u64 newest = ((u64)item.kv_head * work.n_rows + n_positions - 1) * HEAD_DIM;
-        float* mine = desk.queries + me.warp * HEAD_DIM;
-        const int head = item.first_head + me.warp;
-        if (me.warp < TOGETHER && head < (item.kv_head + 1) * HEADS_PER_KV)
-            place_head(work.qkv + head * HEAD_DIM, layer.q_norm, turn, mine, me.lane);
-        if (me.warp == TOGETHER && item.has_newest) {
-            const float* from = work.qkv + (N_HEAD + item.kv_head) * HEAD_DIM;
-            place_head(from, layer.k_norm, turn, mine, me.lane);
-            cache_head(mine, layer.k + newest, work.norms + (2 * number) * N_HEAD_KV + item.kv_head,
-                       me.lane);
+        const u64 rows = (u64)item.kv_head * work.n_rows * HEAD_DIM;
+        Positions at;
+        Placing placing;
+        if (item.exists) {
+            const int first = item.begin + me.warp * TILE;
+            at.load_keys(layer.k + rows, first, item, me.lane);
+            placing.load(me.warp, layer, item.newest, me.lane);
         }
-        if (me.warp == TOGETHER + 1 && item.has_newest) {
-            const float* from = work.qkv + (N_HEAD + N_HEAD_KV + item.kv_head) * HEAD_DIM;
-            place_head(from, nullptr, nullptr, mine, me.lane);
-            cache_head(mine, layer.v + newest,
-                       work.norms + (2 * number + 1) * N_HEAD_KV + item.kv_head, me.lane);
-        }
+        if (is_first) meet();
+        else sync_group(ALL_CONSUMERS, CONSUMERS);  // all have done with the item before
+        if (!item.exists) return;
+        place_head(number, item, layer, work, desk, placing, me);
+        at.load_values(layer.v + rows, item.begin + me.warp * TILE, item, me.lane);
         sync_group(ALL_CONSUMERS, CONSUMERS);
-        Sums sums;
-        attend_positions(item, layer, work, desk, me, scores, sums);
-        const int column = me.lane % LANES * 8;
-        if (me.lane < LANES)
-            for (int g = 0; g < TOGETHER; g++) {
-                float* to = desk.values + (me.warp * TOGETHER + g) * HEAD_DIM + column;
-                if (column < HEAD_DIM)
-                    for (int k = 0; k < 8; k++) to[k] = sums.values[g][k];
-                if (column == 0)
-                    desk.ends[me.warp * TOGETHER + g] = make_float2(sums.largest[g], sums.sum[g]);
-            }
+        attend_positions(item, layer.k + rows, layer.v + rows, work, desk, me, scores, at);
         sync_group(ALL_CONSUMERS, CONSUMERS);
-        finish_item(item, work, desk, ends, thread, (u32*)(desk.ends + N_WARPS * TOGETHER));
-        sync_group(ALL_CONSUMERS, CONSUMERS);
+        finish_item(item, work, desk, ends, me.warp * 32 + me.lane);
     }
 }

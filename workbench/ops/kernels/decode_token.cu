@@ -18,17 +18,19 @@ DEVICE float geglu(float gate, float up) {
     return 0.5f * gate * (1 + tanhf(inner)) * up;
 }
 
-// All consumers of all thread blocks meet; what was written before is seen after.
-DEVICE void meet(const Work& work, const Consumer& me, u32& arrivals) {
+// All consumers of all thread blocks meet: once all have arrived, they go on from `await` and see
+// what the others wrote before they arrived.
+DEVICE void arrive(const Work& work, const Consumer& me, u32& arrivals) {
     sync_group(ALL_CONSUMERS, CONSUMERS);
     arrivals += gridDim.x;
-    if (me.warp == 0 && me.lane == 0) {
-        fence_gpu();
-        add_release(work.barrier, 1);
-        while (load_acquire(work.barrier) < arrivals) {
+    if (me.warp == 0 && me.lane == 0) add_release(work.barrier, 1);
+}
+
+DEVICE void await(const Work& work, const Consumer& me, u32 arrivals) {
+    const u32* const barrier = work.barrier;  // before the loop, where each look empties L1
+    if (me.warp == 0 && me.lane == 0)
+        while (load_acquire(barrier) < arrivals) {
         }
-        fence_gpu();
-    }
     sync_group(ALL_CONSUMERS, CONSUMERS);
 }
 
@@ -88,7 +90,8 @@ struct Token {
 
     DEVICE void passed() { mark(work, me, marks); }
     DEVICE void wait() {
-        meet(work, me, arrivals);
+        arrive(work, me, arrivals);
+        await(work, me, arrivals);
         passed();
     }
 
@@ -106,8 +109,11 @@ struct Token {
             work.qkv[at] = layer.biases ? y + layer.biases[at] : y;
         });
         passed();
-        wait();
-        attend(number, layer, work, me, n_positions);
+        arrive(work, me, arrivals);
+        attend(number, layer, work, me, n_positions, [&] {
+            await(work, me, arrivals);
+            passed();
+        });
         passed();
         wait();
     }
@@ -185,13 +191,13 @@ decode_token(const Layer* layers, const Matrix* head, const float* norm, const W
     if (threadIdx.x == 0)
         for (u32 i = 0; i < N_SLOTS; i++) {
             barrier_init(full_barrier(i), BULK_ARRIVALS);
-            barrier_init(empty_barrier(i), 1);
+            barrier_init(empty_barrier(i), GIVEN_BACK);
         }
     __syncthreads();
     const Work& work = *buffers;
     if (work.state[3]) return;  // a stop: nothing more is wanted
     if (warp == N_WARPS) return produce(layers, head, lane);
-    Token token{work, {warp, lane, (u32)warp, {(u32)warp, 0}}, {work.x, work.other_x},
+    Token token{work, {warp, lane, (u32)warp, {(u32)warp, 0}, 0}, {work.x, work.other_x},
                 (int)work.state[1] + 1};
     token.passed();
     const float* post_norm = nullptr;

@@ -10,26 +10,29 @@
 // units of x.scale; the row's sum is that of the lanes t = 0..3. Lane = 4 g + t.
 //
 // Weights become bytes, A, 16 rows x 32 columns a product; B: the four planes of digits.
-// Codes have scales, so the sums of each block of 32 (or 16) columns are needed apart. The eight
-// columns of B are used twice: 0..3 see the digits of side 0 of a step of 64 columns and zeros
-// for side 1, 4..7 the other way round, and the two products go into the same 16 x 8 sums:
+// Codes have scales, so the sums of each block of 32 (or 16) columns are needed apart. Of the eight
+// columns of B, 0..3 are the digits of side 0 of a step of 64 columns, 4..7 those of side 1:
 //
 //                  t = 0     t = 1     t = 2     t = 3
 //     sums of      d0 d1     d2 d3     d0 d1     d2 d3       factor 1 for t even, 2^-16 for t odd
 //                  side 0    side 0    side 1    side 1
 //
-// With groups of 16 columns, one product has two groups, of side 0 and of side 1 with the same h.
+// Blocks of 32 take two products, one a side; a lane uses that of its own side. With groups of 16,
+// one product has two groups, of side 0 and of side 1 with the same h, and B has zeros where column
+// and group are of different sides.
 // Why it is fast: no weight becomes a float; 1024 weights of Q4_0 take two products and 28 other
 // instructions of a warp; codes and digits are loaded 16 bytes a lane, without bank conflicts.
 // Layout of packets: workbench/ops/packets.py. NumPy twin of a product: dequantize, then @.
 // Measured on an NVIDIA H200: weights a clock and SM of 16 warps, packets already in shared memory,
 // and how often that is the 4.3 TB/s at which the memory delivers them (8 warps: 78 to 98 % of it):
-//     F16 42 5.1x     Q8_0 87 5.6x    Q4_0 85 2.9x    Q4_1 70 2.7x    Q5_0 74 3.1x    Q5_1 61 2.8x
-//     BF16 42 5.1x    Q6_K 70 3.5x    Q4_K 75 2.6x    Q5_K 59 2.5x    Q3_K 68 1.8x    Q2_K 63 1.3x
-//     IQ4_NL 46 1.6x  IQ4_XS 44 1.4x  MXFP4 41 1.3x
+//     F16 42 5.1x     Q8_0 89 5.7x    Q4_0 98 3.4x    Q4_1 70 2.7x    Q5_0 74 3.1x    Q5_1 61 2.8x
+//     BF16 42 5.1x    Q6_K 70 3.5x    Q4_K 77 2.7x    Q5_K 59 2.5x    Q3_K 68 1.8x    Q2_K 63 1.3x
+//     IQ4_NL 49 1.7x  IQ4_XS 44 1.4x  MXFP4 41 1.3x
+// (Q8_0, Q4_0, Q4_K and IQ4_NL in their present form; the other blocks of 32 before they had one
+// product a side: Q4_0 was 85 with zeros in B instead.)
 // The schedulers issue half of the time; waits for shared memory and fixed latencies are the rest.
 // Tried: masks for the zeros of B (K-quants 3 to 8 % slower), two chunks of K-quants at once (up to
-// 9 % slower), eight steps at once instead of four (Q4_0 7 to 15 % faster, Q8_0 7 to 9 % slower).
+// 9 % slower), eight steps at once instead of four (Q4_0 5 % faster, Q8_0 10 % slower).
 
 // --- where a lane stands -------------------------------------------------------------------------
 
@@ -49,38 +52,37 @@ DEVICE float high_half(u32 pair) { return from_half((u16)(pair >> 16)); }
 
 // --- B -------------------------------------------------------------------------------------------
 
-// The digits of a step, half h: for columns 0..3 of B, side 0; for columns 4..7, side 1; else 0.
+// The digits of a step for groups of 16, half h: low for those of side 0, high for side 1.
 // A product with 0 or 1 instead of a mask: other units than those busy with the codes' bits.
 struct Columns {
     u32 low[2], high[2];
-    DEVICE Columns(u32 first, u32 second, u32 side)
-        : low{first * (1 - side), second * (1 - side)}, high{first * side, second * side} {}
+    DEVICE Columns(uint2 b, u32 side)
+        : low{b.x * (1 - side), b.y * (1 - side)}, high{b.x * side, b.y * side} {}
 };
 
-// Reads the digits of a lane from column `first` on, 128 columns at a time.
+// Reads the digits of a lane from column `first` on, 128 columns at a time: two steps, halves 0, 1.
 struct DigitReader {
     const u8* from;
-    u32 side;  // of this lane's column of B
     DEVICE DigitReader(const Digits& x, int first, int lane)
-        : from(x.planes + (lane >> 2 & 3) * x.stride + (lane >> 4) * 64 + (lane & 3) * 16 + first),
-          side(lane >> 4) {}
+        : from(x.planes + (lane >> 2 & 3) * x.stride + (lane >> 4) * 64 + (lane & 3) * 16 + first) {
+    }
     DEVICE uint4 load(int column) const { return load16(from + column); }
-    DEVICE Columns even(uint4 words) const { return Columns(words.x, words.y, side); }
-    DEVICE Columns odd(uint4 words) const { return Columns(words.z, words.w, side); }
+    static DEVICE uint2 even(uint4 words) { return make_uint2(words.x, words.y); }
+    static DEVICE uint2 odd(uint4 words) { return make_uint2(words.z, words.w); }
 };
 
 // --- a step of 64 columns ------------------------------------------------------------------------
 
-// Blocks of 32; a: fragments 4 b + 2 h + r. c: the sums of row g in 0, 1, of row g + 8 in 2, 3.
-DEVICE void multiply_blocks(int (&c)[4], const u32 (&a)[8], const Columns& b) {
-    mma_s8(c, a[0], a[1], a[2], a[3], b.low[0], b.low[1]);
-    mma_s8(c, a[4], a[5], a[6], a[7], b.high[0], b.high[1]);
+// Blocks of 32; a: fragments 4 b + 2 h + r. c[b]: the sums of row g in 0, 1, of row g + 8 in 2, 3.
+DEVICE void multiply_blocks(int (&c)[2][4], const u32 (&a)[8], uint2 b) {
+    mma_s8(c[0], a[0], a[1], a[2], a[3], b.x, b.y);
+    mma_s8(c[1], a[4], a[5], a[6], a[7], b.x, b.y);
 }
 
 // The same with unsigned codes.
-DEVICE void multiply_unsigned_blocks(int (&c)[4], const u32 (&a)[8], const Columns& b) {
-    mma_u8(c, a[0], a[1], a[2], a[3], b.low[0], b.low[1]);
-    mma_u8(c, a[4], a[5], a[6], a[7], b.high[0], b.high[1]);
+DEVICE void multiply_unsigned_blocks(int (&c)[2][4], const u32 (&a)[8], uint2 b) {
+    mma_u8(c[0], a[0], a[1], a[2], a[3], b.x, b.y);
+    mma_u8(c[1], a[4], a[5], a[6], a[7], b.x, b.y);
 }
 
 // Groups of 16; a: fragments 4 h + 2 b + r. c[h]: the sums of half h.
@@ -91,6 +93,13 @@ DEVICE void multiply_groups(int (&c)[2][4], const u32 (&a)[8], const Columns& b)
 
 // The two digits' sums as one: up to 2^28.
 DEVICE float join_digits(int first, int second) { return (float)(first * 256 + second); }
+
+// The same of row g or g + 8, from the sums of both blocks those of this lane's side.
+DEVICE float join_side(const int (&c)[2][4], int row, int side) {
+    int joined = c[0][2 * row] * 256 + c[0][2 * row + 1];
+    if (side) joined = c[1][2 * row] * 256 + c[1][2 * row + 1];
+    return (float)joined;
+}
 
 // --- codes of a lane's words to fragments --------------------------------------------------------
 // The pictures of the words are in workbench/ops/packet_words.py.
@@ -129,7 +138,7 @@ struct Levels {
         from_high = pick_bytes(high[0], high[1], codes ^ 0x8888);
     }
     // c += the levels of a step's four words of `compact` times the digits.
-    DEVICE void multiply(int (&c)[4], uint4 w, const Columns& b) const {
+    DEVICE void multiply(int (&c)[2][4], uint4 w, uint2 b) const {
         const u32 words[4] = {w.x, w.y, w.z, w.w};
         u32 first[8], second[8];
 #pragma unroll

@@ -72,8 +72,9 @@ struct BigBlocks {
             for (int s = 0; s < 4; s += 2) {
                 const uint4 words = digits.load(column + s * 64);
                 const int at_step = column / 64 + s, n_steps = n_columns / 64;
-                step(chunk, packet, at_step, n_steps, lane, digits.even(words), sc, s);
-                step(chunk, packet, at_step + 1, n_steps, lane, digits.odd(words), sc, s + 1);
+                step(chunk, packet, at_step, n_steps, lane, digits.even(words), sc, s, at.side);
+                step(chunk, packet, at_step + 1, n_steps, lane, digits.odd(words), sc, s + 1,
+                     at.side);
             }
             totals[0] += low_half(d.x) * chunk.join(0);
             totals[1] += high_half(d.x) * chunk.join(1);
@@ -85,11 +86,15 @@ struct BigBlocks {
     }
 
     static DEVICE void step(ChunkSums& chunk, const u8* quants, int step, int n_steps, int lane,
-                            const Columns& b, const u32 (&sc)[2], int s) {
-        int c[4] = {0, 0, 0, 0};
+                            uint2 b, const u32 (&sc)[2], int s, int side) {
+        int c[2][4] = {};
         Codes::products(c, quants, step, n_steps, lane, b);
-        chunk.add(0, Codes::scale(sc[0], s), c[0], c[1]);
-        chunk.add(1, Codes::scale(sc[1], s), c[2], c[3]);
+#pragma unroll
+        for (int row = 0; row < 2; row++) {
+            const int scale = Codes::scale(sc[row], s);
+            if (side) chunk.add(row, scale, c[1][2 * row], c[1][2 * row + 1]);
+            else chunk.add(row, scale, c[0][2 * row], c[0][2 * row + 1]);
+        }
     }
 };
 
@@ -107,8 +112,8 @@ struct SixBitScales {
 struct CodesQ4_K : SixBitScales {
     static constexpr int quant_bytes = 512, chunk_bytes = 2304;
     static DEVICE float factor(int side) { return side ? 1 / 16.0f : 1; }
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int, int lane,
+                                uint2 b) {
         const uint4 w = load16(quants + s * 512 + lane * 16);
         const u32 low = 0x0F0F0F0F, high = 0xF0F0F0F0;
         multiply_unsigned_blocks(c, {w.x & low, w.y & low, w.z & low, w.w & low, w.x & high,
@@ -120,8 +125,8 @@ struct CodesQ4_K : SixBitScales {
 struct CodesQ5_K : SixBitScales {
     static constexpr int quant_bytes = 640, chunk_bytes = 2816;
     static DEVICE float factor(int) { return 1 / 8.0f; }
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int n_steps, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int n_steps, int lane,
+                                uint2 b) {
         u32 a[8];
         split_fives(load16(quants + s * 512 + lane * 16),
                     load4(quants + n_steps * 512 + s * 128 + lane * 4), a);
@@ -135,7 +140,7 @@ struct CodesQ5_K : SixBitScales {
 template <class Codes>
 struct BigGroups {
     typedef Digits Planes;
-    static constexpr int columns = 512;
+    static constexpr int columns = Codes::columns;
     static DEVICE int bytes(int n_columns) {
         return n_columns / 256 * (Codes::quant_bytes + Codes::header_bytes);
     }
@@ -152,8 +157,8 @@ struct BigGroups {
 #pragma unroll
             for (int s = 0; s < 4; s += 2) {
                 const uint4 words = digits.load(column + s * 64);
-                step(chunk, codes, digits.even(words), s);
-                step(chunk, codes, digits.odd(words), s + 1);
+                step(chunk, codes, Columns(digits.even(words), lane >> 4), s);
+                step(chunk, codes, Columns(digits.odd(words), lane >> 4), s + 1);
             }
             totals[0] += low_half(codes.d) * chunk.join(0);
             totals[1] += high_half(codes.d) * chunk.join(1);
@@ -195,7 +200,7 @@ struct LaneWords {
 
 // Triples, codes times 4; scales int8.
 struct CodesQ6_K {
-    static constexpr int quant_bytes = 3072, header_bytes = 288;
+    static constexpr int columns = 256, quant_bytes = 3072, header_bytes = 288;
     static constexpr bool has_minima = false;
     static DEVICE float factor(int) { return 1 / 4.0f; }
     static DEVICE float minima(const u8*, const float*, const Place&) { return 0; }
@@ -219,7 +224,7 @@ struct CodesQ6_K {
 
 // Threes, codes times 32; scales in triples, times 4.
 struct CodesQ3_K {
-    static constexpr int quant_bytes = 1536, header_bytes = 224;
+    static constexpr int columns = 512, quant_bytes = 1536, header_bytes = 224;
     static constexpr bool has_minima = false;
     static DEVICE float factor(int) { return 1 / 128.0f; }
     static DEVICE float minima(const u8*, const float*, const Place&) { return 0; }
@@ -246,7 +251,7 @@ struct CodesQ3_K {
 
 // Pairs: the codes of side 1 stay where they are, 16 times too large.
 struct CodesQ2_K {
-    static constexpr int quant_bytes = 1024, header_bytes = 320;
+    static constexpr int columns = 512, quant_bytes = 1024, header_bytes = 320;
     static constexpr bool has_minima = true;
     static DEVICE float factor(int side) { return side ? 1 / 16.0f : 1; }
     // Eight groups of side t / 2, row t % 2.

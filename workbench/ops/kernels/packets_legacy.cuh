@@ -39,13 +39,13 @@ struct SmallBlocks {
             if (!Codes::has_minima) return make_float4(0, 0, 0, 0);
             return *(const float4*)(sums16 + step / 4 * 16 + step % 4 * 2);
         }
-        DEVICE void step(int s, const Columns& b, float sum) {
-            int c[4] = {0, 0, 0, 0};
+        DEVICE void step(int s, uint2 b, float sum) {
+            int c[2][4] = {};
             Codes::products(c, quants, s, n_steps, lane, b);
             float d[2];
             Codes::scales(d, scales + (s * 16 + at.g * 2 + at.side) * 2 * Codes::scale_bytes);
-            totals[0] += d[0] * join_digits(c[0], c[1]);
-            totals[1] += d[1] * join_digits(c[2], c[3]);
+            totals[0] += d[0] * join_side(c, 0, at.side);
+            totals[1] += d[1] * join_side(c, 1, at.side);
             if (Codes::has_minima) {
                 const u8* m = minima + s * 64 + at.g * 8 + at.side * 4 + at.row * 2;
                 low += from_half(*(const u16*)m) * sum;
@@ -55,10 +55,17 @@ struct SmallBlocks {
 
     static DEVICE void multiply(const u8* packet, const Digits& x, int first_column, int n_columns,
                                 int lane, float (&sums)[2]) {
+        if (n_columns == columns) add<columns / 128>(packet, x, first_column, columns, lane, sums);
+        else add<1>(packet, x, first_column, n_columns, lane, sums);
+    }
+
+    template <int AT_ONCE>
+    static DEVICE void add(const u8* packet, const Digits& x, int first_column, int n_columns,
+                           int lane, float (&sums)[2]) {
         Walk walk(packet, x, first_column, n_columns, lane);
         const DigitReader digits(x, first_column, lane);
         int s = 0;
-#pragma unroll 2
+#pragma unroll AT_ONCE
         for (; s + 2 <= walk.n_steps; s += 2) {
             const uint4 words = digits.load(s * 64);
             const float4 sum = walk.load_sums(s);
@@ -92,8 +99,8 @@ struct CodesQ8_0 : HalfScales {
     static constexpr int columns = 256, quant_bytes = 1024;
     static constexpr bool has_minima = false;
     static constexpr float factor = 1;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int, int lane,
+                                uint2 b) {
         const uint4 first = load16(quants + s * 1024 + lane * 16);
         const uint4 second = load16(quants + s * 1024 + 512 + lane * 16);
         multiply_blocks(c, {first.x, first.y, first.z, first.w, second.x, second.y, second.z,
@@ -112,8 +119,8 @@ struct CodesQ4_0 : HalfScales {
     static constexpr int columns = 512, quant_bytes = 512;
     static constexpr bool has_minima = false;
     static constexpr float factor = 1 / 16.0f;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int, int lane,
+                                uint2 b) {
         u32 a[8];
         split_nibbles(load16(quants + s * 512 + lane * 16), a);
         multiply_blocks(c, a, b);
@@ -124,8 +131,8 @@ struct CodesQ4_1 : HalfScales {
     static constexpr int columns = 512, quant_bytes = 512;
     static constexpr bool has_minima = true;
     static constexpr float factor = 1 / 16.0f;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int, int lane,
+                                uint2 b) {
         u32 a[8];
         split_nibbles(load16(quants + s * 512 + lane * 16), a);
         multiply_unsigned_blocks(c, a, b);
@@ -136,8 +143,8 @@ struct CodesQ5_0 : HalfScales {
     static constexpr int columns = 512, quant_bytes = 640;
     static constexpr bool has_minima = false;
     static constexpr float factor = 1 / 8.0f;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int n_steps, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int n_steps, int lane,
+                                uint2 b) {
         u32 a[8];
         split_fives(load16(quants + s * 512 + lane * 16),
                     load4(quants + n_steps * 512 + s * 128 + lane * 4), a);
@@ -149,8 +156,8 @@ struct CodesQ5_1 : HalfScales {
     static constexpr int columns = 512, quant_bytes = 640;
     static constexpr bool has_minima = true;
     static constexpr float factor = 1 / 8.0f;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int n_steps, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int n_steps, int lane,
+                                uint2 b) {
         u32 a[8];
         split_fives(load16(quants + s * 512 + lane * 16),
                     load4(quants + n_steps * 512 + s * 128 + lane * 4), a);

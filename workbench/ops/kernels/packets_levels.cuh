@@ -26,8 +26,8 @@ struct CodesIQ4_NL : HalfScales {
     static constexpr int columns = 512, quant_bytes = 512;
     static constexpr bool has_minima = false;
     static constexpr float factor = 1;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int n_steps, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int n_steps, int lane,
+                                uint2 b) {
         levels_of_iq4(n_steps >> 24).multiply(c, load16(quants + s * 512 + lane * 16), b);
     }
 };
@@ -36,8 +36,8 @@ struct CodesMXFP4 {
     static constexpr int columns = 512, quant_bytes = 512, scale_bytes = 1;
     static constexpr bool has_minima = false;
     static constexpr float factor = 1;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int n_steps, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int n_steps, int lane,
+                                uint2 b) {
         levels_of_mxfp4(n_steps >> 24).multiply(c, load16(quants + s * 512 + lane * 16), b);
     }
     // 2^(e - 128); 0 instead of the two that float32 has only as subnormal numbers.
@@ -51,8 +51,8 @@ struct CodesMXFP4 {
 struct CodesIQ4_XS {
     static constexpr int columns = 512, quant_bytes = 512, chunk_bytes = 2176, header_bytes = 128;
     static constexpr bool has_minima = false;
-    static DEVICE void products(int (&c)[4], const u8* quants, int s, int n_steps, int lane,
-                                const Columns& b) {
+    static DEVICE void products(int (&c)[2][4], const u8* quants, int s, int n_steps, int lane,
+                                uint2 b) {
         levels_of_iq4(n_steps >> 24).multiply(c, load16(quants + s * 512 + lane * 16), b);
     }
     static DEVICE void split_scales(uint4 header, u32 (&a)[4]) {

@@ -11,8 +11,8 @@
 //
 // Copies do not arrive in order, and a parity says nothing about the phase before the last: who
 // waits for a phase must know that the one before it is over. So where readers take turns, a slot
-// has always the same reader (the number of slots is a multiple of theirs). And a warp that gives a
-// slot back by one lane's arrival calls sync_warp() before it.
+// has always the same reader (the number of slots is a multiple of theirs). And a warp calls
+// sync_warp() before one of its lanes gives a slot back or asks for what comes into it next.
 // Source: PTX ISA, mbarrier, cp.async, cp.async.bulk, griddepcontrol, "Memory Consistency Model".
 // Follows ptx_warp.cuh. Its twin for a plain CPU is tests/ops/fiber_machine.hpp.
 
@@ -96,16 +96,20 @@ constexpr u32 BULK_ARRIVALS = 1;
 constexpr u32 BULK_ARRIVALS = 32;
 #endif
 
+// What is read once a token leaves the L2 cache first, so that the rest stays there: the policy of
+// createpolicy.fractional.L2::evict_first.b64 with fraction 1, as a number.
+constexpr u64 EVICT_FIRST = 0x12F0000000000000;
+
 // Copies `bytes` bytes, by a whole warp; the copy's end is part of the barrier's phase. Addresses
 // and size must be multiples of 16.
 DEVICE void copy_bulk(void* shared, const void* global, u32 bytes, u64* barrier, int lane) {
 #if __CUDA_ARCH__ >= 900
     if (lane == 0) {
         barrier_expect(barrier, bytes);
-        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-                     "[%0], [%1], %2, [%3];"
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".L2::cache_hint [%0], [%1], %2, [%3], %4;"
                      :: "r"(shared_address(shared)), "l"(global), "r"(bytes),
-                        "r"(shared_address(barrier)) : "memory");
+                        "r"(shared_address(barrier)), "l"(EVICT_FIRST) : "memory");
     }
 #else
     for (u32 at = 16 * lane; at < bytes; at += 512)

@@ -1,0 +1,277 @@
+// What attention works on, brought to it: items, keys and values, this token's q, k and v.
+//
+//     item       (KV head, up to 8 of its query heads, a split of the positions), of a thread block
+//     Positions  cache ─▶ registers of a warp: TILE old keys and values
+//     Pairs      q, k, v of the token ─▶ norm, angles ─▶ Desk (q as high + low float16), cache
+//
+// What does not depend on the token's q, k and v is asked for while thread blocks still meet.
+// Memory: k, v (K, n_rows, D) float16, the positions of a head one after the other.
+// NumPy twin: ops.cpu.rope, ops.cpu.rms_norm; what follows is decode_attention.cuh.
+
+DEVICE constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
+DEVICE constexpr int least_of(int a, int b) { return a < b ? a : b; }
+
+constexpr int HEADS_PER_KV = N_HEAD / N_HEAD_KV;
+constexpr int MOST_TOGETHER = least_of(HEAD_DIM > 128 ? 4 : 8, N_WARPS - 2);
+constexpr int CHUNKS_PER_KV = divide_up(HEADS_PER_KV, MOST_TOGETHER);
+constexpr int TOGETHER = divide_up(HEADS_PER_KV, CHUNKS_PER_KV);
+constexpr int N_ITEMS = N_HEAD_KV * CHUNKS_PER_KV;
+constexpr int KEY_TILES = HEAD_DIM > 128 ? 1 : 2;  // of 8 positions: what registers can hold
+constexpr int TILE = 8 * KEY_TILES;                // positions of a warp at a time
+constexpr int LEAST_SPLIT = TILE * N_WARPS;        // positions: what the warps do at once
+constexpr int KEY_PARTS = divide_up(HEAD_DIM, 32), VALUE_PARTS = divide_up(HEAD_DIM, 64);
+constexpr int PAIRS = divide_up(HEAD_DIM, 64);  // that a lane turns
+constexpr float LOG2_E = 1.4426950408889634f, LOWEST = -1e30f;
+
+struct Layer {
+    Matrix attn[3], output, gate_up, down;
+    const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm;
+    const float *q_norm, *k_norm, *biases, *output_bias;  // biases: of q, k, v, one after another
+    const float2* rotation;                               // (n_ctx, N_ROT / 2), cos and sin
+    u16 *k, *v;
+    u32 window, unused;  // positions that are seen, 0: all
+};
+
+// Buffers of a token. splits: (H, MOST_SPLITS, D) sums and (H, MOST_SPLITS) largest score and sum.
+struct Work {
+    float *x, *other_x, *branch, *qkv, *mixed, *hidden, *logits, *split_sums;
+    float2* split_ends;
+    u32 *barrier, *arrivals, *state;
+    float *scores;     // (L, H, n_rows), for statistics, or null
+    float2 *ends;      // (L, H) largest score and sum of each head
+    float *taps;       // (L, E)
+    float *norms;      // (L, 2, K) of keys, then of values
+    u64 *marks;        // clocks, for profiles, or null
+    u32 n_rows, most_splits;
+};
+
+// What the item of a thread block is; the last split has the newest position.
+struct Item {
+    int kv_head, first_head, n_heads, split, splits, begin, end, newest;  // newest: position
+    bool exists;
+    DEVICE bool has_newest() const { return end == newest + 1; }
+};
+
+DEVICE Item item_of(int number, int n_positions, u32 window, u32 most_splits) {
+    const int start = window && n_positions > (int)window ? n_positions - window : 0;
+    const int seen = n_positions - start;
+    int splits = gridDim.x / N_ITEMS;
+    splits = splits < 1 ? 1 : least_of(splits, most_splits);
+    int length = divide_up(divide_up(seen, splits), TILE) * TILE;
+    length = length < LEAST_SPLIT ? LEAST_SPLIT : length;
+    Item item;
+    item.split = number / N_ITEMS, item.splits = divide_up(seen, length);
+    item.exists = item.split < item.splits;
+    const int chunk = number % N_ITEMS % CHUNKS_PER_KV;
+    item.kv_head = number % N_ITEMS / CHUNKS_PER_KV;
+    item.first_head = item.kv_head * HEADS_PER_KV + chunk * TOGETHER;
+    item.n_heads = least_of(TOGETHER, HEADS_PER_KV - chunk * TOGETHER);
+    item.begin = start + item.split * length;
+    item.end = least_of(item.begin + length, n_positions);
+    item.newest = n_positions - 1;
+    return item;
+}
+
+// Where an item keeps its things in shared memory: where the planes are before and after it.
+struct Desk {
+    static constexpr int QUERY = VALUE_PARTS * 64 + 32;  // float16 from one query to the next
+    static constexpr int SUMS = HEAD_DIM + 2;            // float32 from one head to the next
+    u16 *queries, *key, *value;  // (2, TOGETHER, QUERY) high and low, (D), (D)
+    float *units;                // (TOGETHER) what 1 is in a query
+    float *sums;                 // (N_WARPS, TOGETHER, SUMS)
+    float2 *ends;                // (N_WARPS, TOGETHER) largest score, and sum
+    u32* is_last;
+    DEVICE Desk()
+        : queries((u16*)(shared_memory() + Layout::planes)), key(queries + 2 * TOGETHER * QUERY),
+          value(key + HEAD_DIM), units((float*)(value + HEAD_DIM)), sums(units + 8),
+          ends((float2*)(sums + N_WARPS * TOGETHER * SUMS)),
+          is_last((u32*)(ends + N_WARPS * TOGETHER)) {}
+    // Even heads first: so the 16 lanes that store to them at a time hit all banks once.
+    DEVICE float* sums_of(int warp, int g) const {
+        const int row = g % 2 * ((TOGETHER + 1) / 2) + g / 2;
+        return sums + (warp * TOGETHER + row) * SUMS;
+    }
+};
+
+// --- what can be read before this token's q, k and v are there -----------------------------------
+
+// 16 bytes of the cache, zeros where it is not `there`.
+DEVICE uint4 load_cached(const u16* from, bool there) {
+    if (!there) return uint4{0, 0, 0, 0};
+    const float4 all = load_fresh4((const float*)from);
+    return uint4{as_bits(all.x), as_bits(all.y), as_bits(all.z), as_bits(all.w)};
+}
+
+// A warp's keys and values of TILE positions, in lane (g, t) = (lane / 4, lane % 4):
+//     keys[n]    position 8 n + g          numbers 32 part + 8 t ..
+//     values[n]  position 8 (n / 2) + 2 t + n % 2     numbers 64 part + 8 g ..
+struct Positions {
+    uint4 keys[KEY_TILES][KEY_PARTS], values[2 * KEY_TILES][VALUE_PARTS];
+
+    static DEVICE int of_key(int n, int lane) { return 8 * n + lane / 4; }
+    static DEVICE int of_value(int n, int lane) { return n / 2 * 8 + lane % 4 * 2 + n % 2; }
+
+    // From the cache, those before the newest one.
+    DEVICE void load_keys(const u16* rows, int first, const Item& item, int lane) {
+        const int end = least_of(item.end, item.newest);
+#pragma unroll
+        for (int n = 0; n < KEY_TILES; n++)
+#pragma unroll
+            for (int part = 0; part < KEY_PARTS; part++) {
+                const int row = first + of_key(n, lane), column = 32 * part + lane % 4 * 8;
+                const bool there = row < end && column < HEAD_DIM;
+                keys[n][part] = load_cached(rows + (u64)row * HEAD_DIM + column, there);
+            }
+    }
+    DEVICE void load_values(const u16* rows, int first, const Item& item, int lane) {
+        const int end = least_of(item.end, item.newest);
+#pragma unroll
+        for (int n = 0; n < 2 * KEY_TILES; n++)
+#pragma unroll
+            for (int part = 0; part < VALUE_PARTS; part++) {
+                const int row = first + of_value(n, lane), column = 64 * part + lane / 4 * 8;
+                const bool there = row < end && column < HEAD_DIM;
+                values[n][part] = load_cached(rows + (u64)row * HEAD_DIM + column, there);
+            }
+    }
+    // The newest one from the desk, where it is among them.
+    DEVICE void add_newest(const Desk& desk, int first, const Item& item, int lane) {
+        if (item.newest < first || item.newest >= first + TILE) return;
+#pragma unroll
+        for (int n = 0; n < KEY_TILES; n++)
+            if (first + of_key(n, lane) == item.newest)
+#pragma unroll
+                for (int part = 0; part < KEY_PARTS; part++) {
+                    const int column = 32 * part + lane % 4 * 8;
+                    if (column < HEAD_DIM) keys[n][part] = *(const uint4*)(desk.key + column);
+                }
+#pragma unroll
+        for (int n = 0; n < 2 * KEY_TILES; n++)
+            if (first + of_value(n, lane) == item.newest)
+#pragma unroll
+                for (int part = 0; part < VALUE_PARTS; part++) {
+                    const int column = 64 * part + lane / 4 * 8;
+                    if (column < HEAD_DIM) values[n][part] = *(const uint4*)(desk.value + column);
+                }
+    }
+};
+
+// Which pairs of a head's numbers turn together; lane and i choose one.
+struct Pair {
+    int number, first, second;
+    bool exists, turns;
+    DEVICE Pair(int i, int lane) : number(lane + 32 * i) {
+        exists = number < HEAD_DIM / 2, turns = number < N_ROT / 2;
+        const bool apart = ROPE_NEOX && turns;
+        first = apart ? number : 2 * number, second = apart ? number + N_ROT / 2 : 2 * number + 1;
+    }
+};
+
+// What a warp does with a head's vector: a query (g < TOGETHER), the key (g == TOGETHER) or value.
+struct Placing {
+    float2 angles[PAIRS], weights[PAIRS];  // cos and sin; of the norm, or 1
+    bool has_norm;
+
+    DEVICE void load(int g, const Layer& layer, int newest, int lane) {
+        const float* weight = g < TOGETHER ? layer.q_norm : g == TOGETHER ? layer.k_norm : nullptr;
+        const float2* turn = layer.rotation + (u64)newest * (N_ROT / 2);
+        has_norm = weight;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const Pair pair(i, lane);
+            angles[i] = make_float2(1, 0), weights[i] = make_float2(1, 1);
+            if (layer.rotation && g <= TOGETHER && pair.turns) angles[i] = turn[pair.number];
+            if (weight && pair.exists)
+                weights[i] = make_float2(weight[pair.first], weight[pair.second]);
+        }
+    }
+};
+
+// --- this token's q, k and v ---------------------------------------------------------------------
+
+// A lane's pairs of a head's vector.
+struct Pairs {
+    float2 x[PAIRS];
+
+    DEVICE void load(const float* from, const Placing& how, int lane) {
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const Pair pair(i, lane);
+            x[i] = make_float2(0, 0);
+            if (pair.exists) x[i] = make_float2(load_fresh(from + pair.first),
+                                                load_fresh(from + pair.second));
+            sum += x[i].x * x[i].x + x[i].y * x[i].y;
+        }
+        float length = 1;
+        if (how.has_norm) {
+            for (int mask = 16; mask; mask /= 2) sum += shuffle_xor(sum, mask);
+            length = inverse_length(sum, HEAD_DIM);
+        }
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const float2 by = how.angles[i];
+            const float a = x[i].x * length * how.weights[i].x;
+            const float b = x[i].y * length * how.weights[i].y;
+            x[i] = make_float2(a * by.x - b * by.y, a * by.y + b * by.x);
+        }
+    }
+    // As the high and low float16 of a query, in a unit with the largest below 2^14.
+    DEVICE void write_query(const Desk& desk, int g, int lane) const {
+        float largest = 0;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++)
+            largest = fmaxf(largest, fmaxf(fabsf(x[i].x), fabsf(x[i].y)));
+        for (int mask = 16; mask; mask /= 2) largest = fmaxf(largest, shuffle_xor(largest, mask));
+        const int e = exponent_of(largest);
+        const float factor = power_of_two(14 - e);
+        u16 *high = desk.queries + g * Desk::QUERY, *low = high + TOGETHER * Desk::QUERY;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const Pair pair(i, lane);
+            if (!pair.exists) continue;
+            const float a = x[i].x * factor, b = x[i].y * factor;
+            const u32 both = to_halves(a, b);
+            const u32 rest = to_halves(a - from_half((u16)both), b - from_half((u16)(both >> 16)));
+            high[pair.first] = (u16)both, high[pair.second] = (u16)(both >> 16);
+            low[pair.first] = (u16)rest, low[pair.second] = (u16)(rest >> 16);
+        }
+        if (lane < KEY_PARTS * 32 - HEAD_DIM) high[HEAD_DIM + lane] = low[HEAD_DIM + lane] = 0;
+        if (lane == 0) desk.units[g] = power_of_two(e - 14);
+    }
+    // As float16 on the desk and in the cache and, for statistics, their length.
+    DEVICE void write_cached(u16* on_desk, u16* cached, float* norm, int lane) const {
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const Pair pair(i, lane);
+            if (!pair.exists) continue;
+            const u32 both = to_halves(x[i].x, x[i].y);
+            on_desk[pair.first] = cached[pair.first] = (u16)both;
+            on_desk[pair.second] = cached[pair.second] = (u16)(both >> 16);
+            const float a = from_half((u16)both), b = from_half((u16)(both >> 16));
+            sum += a * a + b * b;
+        }
+#if STATS
+        for (int mask = 16; mask; mask /= 2) sum += shuffle_xor(sum, mask);
+        if (lane == 0) *norm = sqrtf(sum);
+#endif
+    }
+};
+
+// Warp g of an item brings query g to the desk; two more bring the newest key and value.
+DEVICE void place_head(int number, const Item& item, const Layer& layer, const Work& work,
+                       const Desk& desk, const Placing& how, const Consumer& me) {
+    const int g = me.warp, kv_head = item.kv_head;
+    const bool is_query = g < TOGETHER, is_key = g == TOGETHER;
+    if (is_query ? g >= item.n_heads : g > TOGETHER + 1 || !item.has_newest()) return;
+    const int of_keys = N_HEAD + kv_head;
+    const int head = is_query ? item.first_head + g : is_key ? of_keys : of_keys + N_HEAD_KV;
+    Pairs pairs;
+    pairs.load(work.qkv + head * HEAD_DIM, how, me.lane);
+    if (is_query) return pairs.write_query(desk, g, me.lane);
+    const u64 newest = ((u64)kv_head * work.n_rows + item.newest) * HEAD_DIM;
+    float* norm = work.norms + (2 * number + !is_key) * N_HEAD_KV + kv_head;
+    pairs.write_cached(is_key ? desk.key : desk.value, (is_key ? layer.k : layer.v) + newest, norm,
+                       me.lane);
+}
