@@ -12,7 +12,9 @@ PACKAGE = ROOT / "workbench"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     "errors": 0, "resources": 0, "gguf": 1, "quants": 2, "tokenizer": 3, "ops": 4, "model": 5,
-    "sampling": 6, "generate": 7, "analysis": 8, "plots": 9, "panels": 10, "cli": 11,
+    "sampling": 6, "records": 6.5, "generate": 7,
+    "chat_session": 7.5, "speculative": 7.5,  # made of generate, beside it
+    "analysis": 8, "plots": 9, "panels": 10, "cli": 11,
 }  # fmt: skip
 RESTRICTED = {
     "cupy": ("ops/cuda", "model/decode_graph.py"),

@@ -41,8 +41,18 @@ class BytesTokenizer:
 
 
 class FakeCache:
-    def __init__(self, n_ctx):
-        self.n_ctx, self.n_past = n_ctx, 0
+    def __init__(self, n_ctx, token_ids=()):
+        self.n_ctx, self.token_ids = n_ctx, np.array([*token_ids], np.int32)
+
+    @property
+    def n_past(self):
+        return len(self.token_ids)
+
+    @contextmanager
+    def appending(self, token_ids):
+        assert self.n_past + len(token_ids) <= self.n_ctx
+        yield
+        self.token_ids = np.append(self.token_ids, token_ids)
 
 
 class ScriptModel:
@@ -51,15 +61,15 @@ class ScriptModel:
     def __init__(self, script, n_ctx_train=64, add_bos=True):
         self.script, self.calls = list(script), []
         self.tokenizer, self.device = BytesTokenizer(add_bos), "cpu"
-        self.config = SimpleNamespace(n_ctx_train=n_ctx_train)
+        self.config, self.gguf = SimpleNamespace(n_ctx_train=n_ctx_train), {}
 
     def new_cache(self, n_ctx=None):
         return FakeCache(n_ctx)
 
     def forward(self, token_ids, cache, last_only=False):
-        assert last_only and cache.n_past + len(token_ids) <= cache.n_ctx
-        cache.n_past += len(token_ids)
-        self.calls.append([int(i) for i in token_ids])
+        assert last_only
+        with cache.appending(token_ids):
+            self.calls.append([int(i) for i in token_ids])
         logits = np.zeros((1, 258), np.float32)
         logits[0, self.script[len(self.calls) - 1]] = 5
         return logits
@@ -104,8 +114,7 @@ def test_a_prompt_that_does_not_fit_is_refused_before_any_work():
     with pytest.raises(ContextFullError, match="n_ctx = 4 tokens, got n_prompt = 6; shorten"):
         generate(model, "Hello")
     with pytest.raises(ContextFullError, match="n_prompt = 1 after 5 in the cache"):
-        cache = FakeCache(5)
-        cache.n_past = 5
+        cache = FakeCache(5, b"Hello")
         generate(model, "H", cache=cache)
     assert model.calls == []
 
@@ -265,15 +274,6 @@ class DeviceModel(ScriptModel):
         super().__init__(script)
         self.device, self.why_not, self.stopped = "cuda:0", why_not, False
 
-    def new_cache(self, n_ctx=None):
-        return DeviceCache(n_ctx)
-
-    def forward(self, token_ids, cache, last_only=False):
-        logits = super().forward(token_ids, cache, last_only)
-        cache.n_past -= len(token_ids)
-        with cache.appending(token_ids):
-            return logits
-
     def logits_at(self, step):
         logits = np.zeros(258, np.float32)
         logits[self.script[step] if step < len(self.script) else 0] = 5
@@ -284,18 +284,6 @@ class DeviceModel(ScriptModel):
             raise UnsupportedError(self.why_not)
         self.graph = GraphOfScript(self, SamplerChain(GREEDY))
         return self.graph
-
-
-class DeviceCache(FakeCache):
-    @property
-    def token_ids(self):
-        return [0] * self.n_past
-
-    @contextmanager
-    def appending(self, token_ids):
-        assert self.n_past + len(token_ids) <= self.n_ctx
-        yield
-        self.n_past += len(token_ids)
 
 
 @pytest.mark.parametrize("script", [b"abcdef", [*"né".encode(), EOG, 97, 98]])
@@ -317,14 +305,14 @@ def test_steps_from_a_device_are_those_of_the_host(script):
 
 
 def test_a_device_ends_the_text_where_the_context_is_full():
-    model, cache = DeviceModel(b"abcdefgh"), DeviceCache(5)
+    model, cache = DeviceModel(b"abcdefgh"), FakeCache(5)
     steps = list(generate(model, "Hi", GREEDY, cache=cache))
     assert "".join(s.text for s in steps) == "abc" and steps[-1].stop == "n_ctx"
     assert cache.n_past == 5 and len(model.graph.drawn) == 3
 
 
 def test_closing_the_iterator_stops_the_device_at_once():
-    model, cache = DeviceModel(b"abcdefgh" * 9), DeviceCache(60)
+    model, cache = DeviceModel(b"abcdefgh" * 9), FakeCache(60)
     steps = generate(model, "Hi", GREEDY, cache=cache)
     next(steps), next(steps)
     steps.close()

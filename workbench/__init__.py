@@ -13,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from . import sampling
+from .chat_session import ChatSession
 from .errors import (
     ContextFullError,
     GGUFError,
@@ -27,19 +28,27 @@ from .model import ActivationTrace, KVCache, Model, ModelConfig, load_model, to_
 from .quants import dequantize, open_gguf, quantize
 from .quants.imatrix import read_imatrix, write_imatrix
 from .quants.whole_file import quantize_file
+from .records import Recorder, RunRecord, replay
 from .resources import builtin_model_path, model_path
 from .sampling import SamplerChain, SamplingParams
+from .speculative import Acceptance, ModelDraft, NgramDraft, speculate
 from .tokenizer import load_tokenizer
 
 __all__ = [
+    "Acceptance",
     "ActivationTrace",
+    "ChatSession",
     "ContextFullError",
     "GGUFError",
     "GGUFNotFoundError",
     "KVCache",
     "Model",
     "ModelConfig",
+    "ModelDraft",
+    "NgramDraft",
     "ParameterError",
+    "Recorder",
+    "RunRecord",
     "SamplerChain",
     "SamplingParams",
     "Step",
@@ -58,7 +67,9 @@ __all__ = [
     "quantize",
     "quantize_file",
     "read_imatrix",
+    "replay",
     "sampling",
+    "speculate",
     "to_numpy",
     "write_gguf",
     "write_imatrix",

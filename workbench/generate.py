@@ -7,7 +7,7 @@ no slot in the cache, so a context of n_ctx positions ends with one token beyond
     GPU    graph ▶ graph ▶ graph ▶ …           tokens are drawn there (`sampling/device.py`);
                  Step ◀ Step ◀ …               the host reads behind and makes the texts
 
-Leaves out: chat templates (`tokenizer/chat.py`), batches of several prompts, speculative drafts.
+Leaves out: chats (`chat_session.py`), batches of several prompts, drafts (`speculative.py`).
 """
 
 import codecs
@@ -28,6 +28,7 @@ from .sampling.device import DecodeGraph, Draw, device_draws, why_not_on_device
 
 if TYPE_CHECKING:
     from .model import KVCache, Model
+    from .records import Recorder
 
 # tokens before a new one that its text may depend on; cleaning up reaches over a few bytes
 WINDOW = 8
@@ -59,14 +60,17 @@ def generate(
     params: SamplingParams | SamplerChain | None = None,
     max_tokens: int = 100,
     cache: "KVCache | None" = None,
+    record: "Recorder | None" = None,
 ) -> Iterator[Step]:
     """Continue a prompt, yielding one Step per token; closing the iterator stops at once.
 
     prompt: text, encoded with its special tokens when the cache is empty and without BOS when it
-    continues one; or token ids. params: settings, or a chain of your own (its generator goes on
-    from where it is). max_tokens: >= 0. cache: continue from its n_past tokens; by default a new
-    one, large enough for prompt and max_tokens within the model's n_ctx_train. Afterwards the cache
-    holds prompt and new tokens but the last.
+    continues one; or token ids. params: settings, by default those that the file recommends; or a
+    chain of your own (its generator goes on from where it is). max_tokens: >= 0. cache: continue
+    from its n_past tokens, which the samplers see too; by default a new one, large enough for
+    prompt and max_tokens within the model's n_ctx_train. Afterwards the cache holds prompt and new
+    tokens but the last. record: a `records.Recorder` that takes the run down (every token then
+    waits for the host).
 
     On a GPU tokens are drawn there, some steps ahead of the text (the same tokens; samplers without
     a kernel, and models without a decode graph, go step by step, with a warning that says why).
@@ -83,7 +87,8 @@ def generate(
         )
     if max_tokens < 0:
         raise ParameterError(f"max_tokens: negative; expected 0 or more, got {max_tokens}")
-    chain = params if isinstance(params, SamplerChain) else SamplerChain(_settings(params))
+    settings = None if isinstance(params, SamplerChain) else _settings(params, model)
+    chain = params if settings is None else SamplerChain(settings, tokenizer=model.tokenizer)
     n_past = 0 if cache is None else cache.n_past
     ids = prompt_ids(model.tokenizer, prompt, continues=n_past > 0)
     n_ctx = model.config.n_ctx_train if cache is None else cache.n_ctx
@@ -96,7 +101,9 @@ def generate(
         )
     if cache is None:
         cache = model.new_cache(n_ctx=max(1, min(n_ctx, len(ids) + int(max_tokens))))
-    return _steps(model, ids, chain, int(max_tokens), cache)
+    if record is not None:
+        record.begin(model, ids, chain, settings)
+    return _steps(model, ids, chain, int(max_tokens), cache, record)
 
 
 def prompt_ids(tokenizer, prompt: str | Sequence[int], continues: bool = False) -> list[int]:
@@ -124,32 +131,44 @@ def logprob_of(logits: np.ndarray, token_id: int) -> float:
 
 
 def _steps(
-    model: "Model", ids: list[int], chain: SamplerChain, max_tokens: int, cache: "KVCache"
+    model: "Model",
+    ids: list[int],
+    chain: SamplerChain,
+    max_tokens: int,
+    cache: "KVCache",
+    record: "Recorder | None",
 ) -> Iterator[Step]:
     if max_tokens == 0:
         return
     text = TextStream(model.tokenizer, ids)
-    draws = _draws(model, ids, chain, max_tokens, cache)
+    draws = _draws(model, ids, chain, max_tokens, cache, record)
     with closing(draws):
         for n_new, draw in enumerate(draws, 1):
             stop = _stop(model, draw.token_id, n_new == max_tokens, cache)
             piece = "" if stop == "eog" else text.push(draw.token_id)
             if stop is not None:
                 piece += text.flush()
+            if record is not None:
+                record.add_text(piece)
             yield Step(draw.token_id, piece, draw.logprob, draw.candidates, cache.n_past, stop)
             if stop is not None:
                 return
 
 
 def _draws(
-    model: "Model", ids: list[int], chain: SamplerChain, max_tokens: int, cache: "KVCache"
+    model: "Model",
+    ids: list[int],
+    chain: SamplerChain,
+    max_tokens: int,
+    cache: "KVCache",
+    record: "Recorder | None",
 ) -> Iterator[Draw]:
     """Tokens without an end in sight, from where the model computes; a warning where that is slow.
 
     A token is in the cache once the one after it is asked for.
     """
-    if model.device == "cpu" or max_tokens == 1:
-        return _host_draws(model, ids, chain, cache)
+    if model.device == "cpu" or max_tokens == 1 or record is not None:
+        return _host_draws(model, ids, chain, cache, record)
     reason = why_not_on_device(chain, model.tokenizer.n_vocab)
     if reason is None:
         try:
@@ -163,14 +182,21 @@ def _draws(
 
 
 def _host_draws(
-    model: "Model", ids: list[int], chain: SamplerChain, cache: "KVCache"
+    model: "Model",
+    ids: list[int],
+    chain: SamplerChain,
+    cache: "KVCache",
+    record: "Recorder | None" = None,
 ) -> Iterator[Draw]:
     """One token after another, each drawn on the host."""
-    tokens, new = list(ids), ids
+    tokens, new = [*cache.token_ids.tolist(), *ids], ids
     while True:
         logits = to_numpy(model.forward(np.array(new, np.int32), cache, last_only=True))[-1]
         token_id, candidates = chain.sample(logits, tokens)
-        yield Draw(token_id, logprob_of(logits, token_id), candidates)
+        logprob = logprob_of(logits, token_id)
+        if record is not None:
+            record.step(logits, token_id, logprob, chain.drawn)
+        yield Draw(token_id, logprob, candidates)
         tokens.append(token_id)
         new = [token_id]
 
@@ -246,9 +272,9 @@ def _n_shared(a: bytes, b: bytes) -> int:
     return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
 
 
-def _settings(params: SamplingParams | None) -> SamplingParams:
+def _settings(params: SamplingParams | None, model: "Model") -> SamplingParams:
     if params is None:
-        return SamplingParams()
+        return SamplingParams.from_gguf(model.gguf)
     if isinstance(params, SamplingParams):
         return params
     raise ParameterError(

@@ -3,6 +3,7 @@
 file_map         what is in a file, and where its bytes go
 next_token       a distribution before and after a sampler chain; stage_strip: stage by stage
 generated_text   a text with the probability of each of its tokens
+token_tree       a text that branches                     sampling_sweep: one prompt, many settings
 chat_tokens      a rendered conversation, token by token
 vocabulary       what is in a vocabulary; vocabulary_texts: what texts cost in it
 tokenizer_compare  one text in several tokenizers; tokenizer_json: beside a tokenizer.json
@@ -73,12 +74,14 @@ from .quant_model import (
 )
 from .residual_stream import ResidualNorms, residual_norms, stream_names, stream_taps
 from .sampling_speed import sampling_speed
+from .sampling_sweep import SamplingSweep, sampling_sweep
 from .speed import dequantize_speed
 from .speed_record import SpeedRecord, read_speed_record
 from .speed_run import SpeedResult, SpeedRun, SpeedTest, speed_tests
 from .stage_strip import StageRow, stage_strip
 from .synthetic import synthetic_model
 from .token_budget import budget_by_family, token_budget
+from .token_tree import Alternatives, TokenNode, TokenTree
 from .tokenizer_compare import (
     ComparedToken,
     Segment,
@@ -99,6 +102,7 @@ from .vocabulary_texts import (
 )
 
 __all__ = [
+    "Alternatives",
     "AttentionMaps",
     "BlockZoom",
     "ChatToken",
@@ -132,6 +136,7 @@ __all__ = [
     "RoundTrip",
     "RoundTrips",
     "SAMPLES",
+    "SamplingSweep",
     "ScaleSpread",
     "Segment",
     "Size",
@@ -144,6 +149,8 @@ __all__ = [
     "StageRow",
     "TextCost",
     "TokenFinding",
+    "TokenNode",
+    "TokenTree",
     "TokenizerComparison",
     "Treemap",
     "TreemapRect",
@@ -200,6 +207,7 @@ __all__ = [
     "round_trips",
     "sample_text",
     "sampling_speed",
+    "sampling_sweep",
     "scale_spread",
     "script_of",
     "size_by",

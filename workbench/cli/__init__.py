@@ -10,12 +10,13 @@ import sys
 from rich.markup import escape
 
 from ..errors import WorkbenchError
-from . import bench, generate, imatrix, info, lab, parity, perplexity, quantize, tokens
+from . import bench, chat, generate, imatrix, info, lab, parity, perplexity, quantize, tokens
 from .app import app, err
 
 __all__ = [
     "app",
     "bench",
+    "chat",
     "generate",
     "imatrix",
     "info",

@@ -17,6 +17,8 @@ from .app import app, err
 __all__ = ["copy_missing_notebooks", "lab"]
 
 FIRST_NOTEBOOK = "01_metadata_inspection.ipynb"
+# labconfig/ in it: defaults of ours; JupyterLab's question about news would lie over the panels
+SETTINGS = Path(__file__).with_name("jupyter")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -35,6 +37,8 @@ def lab(
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         err.print("running as root: JupyterLab is started with --allow-root")
         options += ["--allow-root"]
+    others = filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(SETTINGS), *others])
     from jupyterlab.labapp import LabApp  # a second to import: only when needed
 
     LabApp.launch_instance([*options, *context.args])  # in this process: one Ctrl-C ends it

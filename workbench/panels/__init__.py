@@ -5,8 +5,9 @@ draws into Image and HTML widgets.
 """
 
 from .ablation import AblationPanel
+from .chat import ChatPanel
 from .quantization import QuantizationPanel
 from .sampling import SamplingPanel
 from .token_stepper import TokenStepper
 
-__all__ = ["AblationPanel", "QuantizationPanel", "SamplingPanel", "TokenStepper"]
+__all__ = ["AblationPanel", "ChatPanel", "QuantizationPanel", "SamplingPanel", "TokenStepper"]

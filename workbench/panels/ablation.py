@@ -7,7 +7,6 @@ Leaves out: silencing heads of several layers at once; `ActivationTrace.ablate_h
 """
 
 import io
-from html import escape
 
 import ipywidgets as widgets
 import numpy as np
@@ -20,7 +19,7 @@ from ..errors import ParameterError
 from ..generate import prompt_ids
 from ..model import ActivationTrace, Model, to_numpy
 from ..plots.attention import plot_attention_head, plot_next_token_change
-from .sampling import shown_in_panel
+from .running import error_html, error_text, shown_in_panel
 
 NARROW = {"description_width": "70px"}
 MOST_TOKENS = 128
@@ -138,11 +137,7 @@ class AblationPanel:
         self.error, self.message.value = None, ""
 
     def _show_error(self, error: Exception) -> None:
-        self.error = str(error) or type(error).__name__
-        self.message.value = (
-            '<div style="border-left:4px solid #d55e00;padding-left:8px">'
-            f"<b>{type(error).__name__}</b>: {escape(self.error)}</div>"
-        )
+        self.error, self.message.value = error_text(error), error_html(error)
 
 
 def head_png(

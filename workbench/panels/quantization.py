@@ -24,7 +24,7 @@ from ..errors import ParameterError
 from ..gguf import GGUFFile
 from ..plots.quant_error import plot_block, plot_code_usage, plot_error_by_value
 from ..quants import codec_of, dequantize, quantize
-from .sampling import shown_in_panel
+from .running import error_html, error_text, shown_in_panel
 
 NARROW = {"description_width": "60px"}
 
@@ -160,11 +160,7 @@ class QuantizationPanel:
         self.error, self.message.value = None, ""
 
     def _show_error(self, error: Exception) -> None:
-        self.error = str(error) or error.__class__.__name__
-        self.message.value = (
-            '<div style="border-left:4px solid #d55e00;padding-left:8px">'
-            f"<b>{error.__class__.__name__}</b>: {escape(self.error)}</div>"
-        )
+        self.error, self.message.value = error_text(error), error_html(error)
 
 
 def _index(name: str) -> widgets.BoundedIntText:

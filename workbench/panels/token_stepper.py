@@ -19,7 +19,7 @@ from ..tokenizer import Tokenizer, TokenTrace, TraceSnapshot
 from ..tokenizer.trace_steps import Candidate, Edge, WordTrace
 from ..tokenizer.trace_text import lookups_text, step_text
 from ..tokenizer.trace_tree import priority, shown, visible
-from .sampling import shown_in_panel
+from .running import error_html, error_text, shown_in_panel
 
 __all__ = ["TokenStepper"]
 
@@ -138,11 +138,7 @@ class TokenStepper:
 
     def _show_error(self, error: Exception) -> None:
         self.pieces.value, self.details.value, self.tree.value = "", "", b""
-        self.error = str(error) or type(error).__name__
-        self.message.value = (
-            '<div style="border-left:4px solid #d55e00;padding-left:8px">'
-            f"<b>{type(error).__name__}</b>: {escape(self.error)}</div>"
-        )
+        self.error, self.message.value = error_text(error), error_html(error)
 
 
 def _checked_text(text: str) -> str:

@@ -32,6 +32,7 @@ from .quant_error import (
     plot_frontier,
     plot_scales,
 )
+from .sampling_sweep import plot_acceptance, plot_sampling_sweep
 from .speed import (
     plot_family_times,
     plot_launch_gaps,
@@ -42,6 +43,7 @@ from .speed import (
 )
 from .stage_strip import plot_stage_strip, stage_strip_html
 from .token_trace import pieces_html, plot_merge_ranks, plot_merge_tree, plot_pieces
+from .token_tree import plot_token_tree
 from .tokenizer_compare import plot_tokenizer_comparison
 from .vocabulary import plot_fertility, plot_vocabulary_audit
 
@@ -49,6 +51,7 @@ __all__ = [
     "chat_tokens_html",
     "generated_text_html",
     "pieces_html",
+    "plot_acceptance",
     "plot_attention_head",
     "plot_attention_tiles",
     "plot_block",
@@ -78,11 +81,13 @@ __all__ = [
     "plot_pieces",
     "plot_residual_norms",
     "plot_roofline",
+    "plot_sampling_sweep",
     "plot_scales",
     "plot_size_by",
     "plot_speed_record",
     "plot_stage_strip",
     "plot_token_budget",
+    "plot_token_tree",
     "plot_tokenizer_comparison",
     "plot_treemap",
     "plot_vocabulary_audit",

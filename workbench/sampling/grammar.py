@@ -272,8 +272,10 @@ def _json_text(schema: Any) -> tuple[str, Any]:
             f"json_schema: expected a mapping or JSON text, got {type(schema).__name__}"
         )
     try:
-        text = schema if isinstance(schema, str) else json.dumps(schema, allow_nan=False)
+        text = schema if isinstance(schema, str) else _dumped(schema)
         value = json.loads(text)
+        plain = _dumped(value)  # every text in its plain spelling, so that "$ref" can be counted
+        plain.encode()
     except json.JSONDecodeError as error:
         raise ParameterError(
             f"json_schema: line {error.lineno}, column {error.colno}: {error.msg}; expected JSON, "
@@ -285,7 +287,12 @@ def _json_text(schema: Any) -> tuple[str, Any]:
         raise ParameterError(
             f"json_schema: no schema; expected an object, true or false, got {text[:40]!r}"
         )
-    return text, value
+    return plain, value
+
+
+def _dumped(schema: Any) -> str:
+    plain = dict(schema) if isinstance(schema, Mapping) else schema
+    return json.dumps(plain, allow_nan=False, ensure_ascii=False)
 
 
 def _demand_few_rules(kind: str, text: str) -> None:
