@@ -254,18 +254,18 @@ class Replay:
     n_same: int
     fork: Fork | None
 
-    @property
-    def first_fork(self) -> Fork | None:
-        """The same as `fork`."""
-        return self.fork
-
     def __str__(self) -> str:
         if self.fork is None:
-            return f"the same {self.n_same} tokens"
+            return f"the same {_tokens(self.n_same)}"
+        shared = f"the same {_tokens(self.n_same)}, then" if self.n_same else "from the start"
         return (
-            f"the same {self.n_same} tokens, then token {self.fork.new_id} (probability "
-            f"{self.fork.new_prob:.3f}) instead of {self.fork.old_id} ({self.fork.old_prob:.3f})"
+            f"{shared} token {self.fork.new_id} (probability {self.fork.new_prob:.3f}) instead of "
+            f"{self.fork.old_id} ({self.fork.old_prob:.3f})"
         )
+
+
+def _tokens(n: int) -> str:
+    return "1 token" if n == 1 else f"{n} tokens"
 
 
 def replay(

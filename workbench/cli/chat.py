@@ -22,8 +22,20 @@ from rich.text import Text
 import workbench as wb
 
 from .app import app, err, out
-from .generate import DEFAULTS
 from .grammar_options import Gbnf, JsonSchema, Lark, Regex, chosen_grammar
+from .sampling_options import (
+    DEFAULTS,
+    MinP,
+    Mirostat,
+    PenaltyLastN,
+    PenaltyRepeat,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    TypP,
+    chosen_settings,
+)
 
 __all__ = ["chat"]
 
@@ -39,6 +51,7 @@ ENDINGS = {"max_tokens": "cut off at --max-tokens", "n_ctx": "cut off: the conte
 
 @app.command()
 def chat(
+    ctx: typer.Context,
     model: Annotated[
         Path | None, typer.Option("-m", "--model", help="GGUF file with a chat template.")
     ] = None,
@@ -51,25 +64,28 @@ def chat(
     drop_oldest: Annotated[
         bool, typer.Option("--drop-oldest", help="Leave the oldest turns out once it is full.")
     ] = False,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = (
-        DEFAULTS.temperature
-    ),
-    top_k: Annotated[int, typer.Option(help="0 turns it off.")] = DEFAULTS.top_k,
-    top_p: Annotated[float, typer.Option(help="1 turns it off.")] = DEFAULTS.top_p,
-    min_p: Annotated[float, typer.Option(help="0 turns it off.")] = DEFAULTS.min_p,
-    seed: Annotated[int, typer.Option(help="Same seed, same answers.")] = DEFAULTS.seed,
+    temperature: Temperature = DEFAULTS.temperature,
+    top_k: TopK = DEFAULTS.top_k,
+    top_p: TopP = DEFAULTS.top_p,
+    min_p: MinP = DEFAULTS.min_p,
+    typ_p: TypP = DEFAULTS.typ_p,
+    penalty_repeat: PenaltyRepeat = DEFAULTS.penalty_repeat,
+    penalty_last_n: PenaltyLastN = DEFAULTS.penalty_last_n,
+    mirostat: Mirostat = DEFAULTS.mirostat,
+    seed: Seed = DEFAULTS.seed,
     json_schema: JsonSchema = None,
     regex: Regex = None,
     lark: Lark = None,
     gbnf: Gbnf = None,
 ) -> None:
-    """Talk with a model; answers go to stdout as they are made. /help lists the commands."""
-    params = wb.SamplingParams(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed
-    )
+    """Talk with a model; answers go to stdout as they are made. /help lists the commands.
+
+    Settings that are not given are those that the file recommends, or else llama.cpp's.
+    """
     text = None if template is None else template.read_text(encoding="utf-8")
     with wb.load_model(model or wb.model_path()) as loaded:
         grammar = chosen_grammar(loaded.tokenizer, json_schema, regex, lark, gbnf)
+        params = chosen_settings(ctx, loaded.gguf)
         chain = wb.SamplerChain(params, tokenizer=loaded.tokenizer, grammar=grammar)
         session = wb.ChatSession(loaded, system, chain, max_tokens, n_ctx, text, drop_oldest)
         for line in _lines():

@@ -13,16 +13,21 @@ import workbench as wb
 
 from .app import app, err, out
 from .grammar_options import Gbnf, JsonSchema, Lark, Regex, chosen_grammar
+from .sampling_options import (
+    DEFAULTS,
+    MinP,
+    Mirostat,
+    PenaltyLastN,
+    PenaltyRepeat,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    TypP,
+    chosen_settings,
+)
 
 __all__ = ["generate"]
-
-DEFAULTS = wb.SamplingParams()
-
-
-def is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command()
@@ -33,19 +38,15 @@ def generate(
         Path | None, typer.Option("-m", "--model", help="GGUF file; default: the built-in model.")
     ] = None,
     max_tokens: Annotated[int, typer.Option("-n", "--max-tokens")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = (
-        DEFAULTS.temperature
-    ),
-    top_k: Annotated[int, typer.Option(help="0 turns it off.")] = DEFAULTS.top_k,
-    top_p: Annotated[float, typer.Option(help="1 turns it off.")] = DEFAULTS.top_p,
-    min_p: Annotated[float, typer.Option(help="0 turns it off.")] = DEFAULTS.min_p,
-    typ_p: Annotated[float, typer.Option(help="1 turns it off.")] = DEFAULTS.typ_p,
-    penalty_repeat: Annotated[float, typer.Option(help="1 turns it off.")] = (
-        DEFAULTS.penalty_repeat
-    ),
-    penalty_last_n: Annotated[int, typer.Option()] = DEFAULTS.penalty_last_n,
-    mirostat: Annotated[int, typer.Option(help="1 or 2 instead of the others; 0: off.")] = 0,
-    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = DEFAULTS.seed,
+    temperature: Temperature = DEFAULTS.temperature,
+    top_k: TopK = DEFAULTS.top_k,
+    top_p: TopP = DEFAULTS.top_p,
+    min_p: MinP = DEFAULTS.min_p,
+    typ_p: TypP = DEFAULTS.typ_p,
+    penalty_repeat: PenaltyRepeat = DEFAULTS.penalty_repeat,
+    penalty_last_n: PenaltyLastN = DEFAULTS.penalty_last_n,
+    mirostat: Mirostat = DEFAULTS.mirostat,
+    seed: Seed = DEFAULTS.seed,
     record: Annotated[
         Path | None, typer.Option(help="Save the run, for wb.RunRecord.load and wb.replay.")
     ] = None,
@@ -58,11 +59,8 @@ def generate(
 
     Settings that are not given are those that the file recommends, or else llama.cpp's.
     """
-    names = ("temperature", "top_k", "top_p", "min_p", "typ_p", "seed", "mirostat")
-    names += ("penalty_repeat", "penalty_last_n")
-    given = {name: ctx.params[name] for name in names if is_given(ctx, name)}
     with wb.load_model(model or wb.model_path()) as loaded:
-        params = wb.SamplingParams.from_gguf(loaded.gguf, **given)
+        params = chosen_settings(ctx, loaded.gguf)
         grammar = chosen_grammar(loaded.tokenizer, json_schema, regex, lark, gbnf)
         chain: wb.SamplingParams | wb.SamplerChain = params
         if grammar is not None:

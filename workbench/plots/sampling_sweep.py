@@ -56,5 +56,5 @@ def plot_acceptance(acceptances: dict[str, Acceptance], ax: Axes) -> Axes:
     ax.set_ylim(0, 1)
     ax.set_xlabel("place in the draft")
     ax.set_ylabel("accepted / proposed")
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return ax

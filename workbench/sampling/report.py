@@ -96,7 +96,7 @@ def _effect(
         kept = f"kept {n_before - removed.size} of {n_before} tokens"
         return f"{_who(stage, before)}: {kept}, removed {share:.2%} of the probability"
     n_moved = _n_moved(before, after)
-    if n_moved == 0:
+    if n_moved == 0 or n_before == 1:  # one token has probability 1, whatever its logit
         left = f" after {previous} left {n_before}" if previous else f" on {n_before} tokens"
         return f"{_who(stage, before)}{left}: no effect"
     entropy = f"entropy {before.entropy:.3f} -> {after.entropy:.3f} nats"
