@@ -1,15 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from workbench.analysis.generated_text import GeneratedText
+from workbench.errors import ParameterError
 from workbench.plots.generated_text import (
-    COLOURS,
     generated_text_html,
     place_tokens,
     plot_generated_text,
     probability_colours,
 )
+from workbench.plots.token_colours import COLOURS
 
 RESULT = GeneratedText(
     prompt="Hi <b>",
@@ -72,6 +76,15 @@ def test_the_picture_has_one_coloured_box_for_each_token():
     assert boxes == [(0, 0, 3), (3, 0, 3), (6, 0, 4), (0, 1, 8)]
     assert to_hex(ax.patches[2].get_facecolor()) == to_hex(COLOURS(0.9))
     assert [text.get_text() for text in ax.texts] == ["Hi ", "<b>", " you", "<script>"]
+
+
+def test_colours_can_say_the_rank_of_each_token():
+    judged = replace(RESULT, ranks=np.array([0, 9, 99, 500]), entropies=np.zeros(4))
+    ax = plot_generated_text(judged, Figure(figsize=(8, 1)).subplots(), 12, colour="rank")
+    found = [to_hex(box.get_facecolor()) for box in ax.patches[2:]]
+    assert found == [to_hex(COLOURS(0.0)), to_hex(COLOURS(1.0))]  # ranks 1 and 100 of 1 to 100
+    with pytest.raises(ParameterError, match="expected one of prob, rank, entropy, surprise"):
+        plot_generated_text(RESULT, Figure().subplots(), colour="hue")
 
 
 def test_an_empty_text_is_an_empty_picture():

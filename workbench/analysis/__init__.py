@@ -2,7 +2,7 @@
 
 file_map         what is in a file, and where its bytes go
 next_token       a distribution before and after a sampler chain; stage_strip: stage by stage
-generated_text   a text with the probability of each of its tokens
+generated_text   a text with probability, rank and entropy of each of its tokens
 token_tree       a text that branches                     sampling_sweep: one prompt, many settings
 chat_tokens      a rendered conversation, token by token
 vocabulary       what is in a vocabulary; vocabulary_texts: what texts cost in it
@@ -49,7 +49,7 @@ from .file_map import (
     tensor_table,
     treemap,
 )
-from .generated_text import GeneratedText, generated_text
+from .generated_text import GeneratedText, generated_text, judged_text
 from .imatrix import ImatrixStatistics, collect_imatrix, imatrix_statistics
 from .layer_divergence import LayerDivergence, layer_divergence
 from .logit_lens import LogitLens, logit_lens
@@ -180,6 +180,7 @@ __all__ = [
     "frontier",
     "generated_text",
     "imatrix_statistics",
+    "judged_text",
     "kl_by_position",
     "kl_divergence",
     "lattice_table",

@@ -1,43 +1,39 @@
-"""Generated text with each token on a colour that shows its probability.
+"""Generated text with each token on a colour that shows its probability, or another measure.
 
 Two forms of the same picture: matplotlib (also on GitHub) and HTML (in a panel, with tooltips).
-The scale is cividis: from dark to bright also in grey and for colour-blind readers.
+Leaves out: measures other than the probability in HTML.
 """
 
 import re
 from html import escape
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex
 from matplotlib.patches import Rectangle
 
 from ..analysis.generated_text import GeneratedText
 from .glyphs import FONT, drawable
+from .token_colours import TOKEN_MEASURES, colour_scale, readable_colours
 
-COLOURS = matplotlib.colormaps["cividis"]
 ADVANCE = 0.602  # width of a DejaVu Sans Mono character, as a share of the font size
+PROBABILITY = colour_scale("prob")
 MARKS = {"eog": "■ end of text", "max_tokens": "… max_tokens", "n_ctx": "… context full"}
 
 
 class Part(NamedTuple):
-    """A run of characters on one line of the picture; p is None in the prompt."""
+    """A run of characters on one line of the picture; value is None in the prompt."""
 
     text: str
     column: int
     row: int
-    p: float | None
+    value: float | None
 
 
 def probability_colours(p: float) -> tuple[str, str]:
     """Background and readable foreground for a probability, as #rrggbb."""
-    red, green, blue, _ = COLOURS(float(p))
-    # relative luminance as in WCAG 2 (gamma taken as 2.2); at 0.18 black and white read equally
-    luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    return to_hex((red, green, blue)), "#000000" if luminance > 0.18 else "#ffffff"
+    return readable_colours(p, PROBABILITY)
 
 
 def generated_text_html(result: GeneratedText) -> str:
@@ -72,32 +68,36 @@ def _legend() -> str:
     )
 
 
-def plot_generated_text(result: GeneratedText, ax: Axes, width: int = 80) -> Axes:
+def plot_generated_text(
+    result: GeneratedText, ax: Axes, width: int = 80, colour: str = "prob"
+) -> Axes:
     """Draw the text in a grid of `width` characters a line, each token on its colour.
 
-    result: from `analysis.generated_text`. Returns ax; its figure should be about as high as a
-    fifth of an inch a line.
+    result: from `analysis.generated_text`. colour: one of TOKEN_MEASURES; "rank" and "entropy" need
+    a text of `analysis.judged_text`. Returns ax; its figure should be about as high as a fifth of
+    an inch a line. Raises: ParameterError for another colour.
     """
-    scale = ScalarMappable(Normalize(0, 1), COLOURS)
-    bar = ax.figure.colorbar(scale, ax=ax, ticks=[0, 0.5, 1], fraction=0.02, pad=0.01)
+    scale = colour_scale(colour)
+    bar = ax.figure.colorbar(scale, ax=ax, fraction=0.02, pad=0.01)
     bar.ax.tick_params(labelsize=8)
-    bar.ax.set_title("prob.", fontsize=8)
-    parts = place_tokens(result, width)
+    bar.ax.set_title(TOKEN_MEASURES[colour].short, fontsize=8)
+    parts = place_tokens(result, width, colour)
     ax.set_xlim(0, width)
     ax.set_ylim(parts[-1].row + 1 if parts else 1, 0)
     ax.set_axis_off()
     ax.figure.draw_without_rendering()  # lays the figure out, so that the width below is final
     points = ax.get_window_extent().width / ax.figure.dpi * 72
     for part in parts:
-        _draw_part(ax, part, size=min(points / width / ADVANCE, 11))
+        _draw_part(ax, part, scale, size=min(points / width / ADVANCE, 11))
     return ax
 
 
-def place_tokens(result: GeneratedText, width: int) -> list[Part]:
-    """Where each token stands in lines of `width` characters; the prompt's words have no p."""
+def place_tokens(result: GeneratedText, width: int, measure: str = "prob") -> list[Part]:
+    """Where each token stands in lines of `width` characters; the prompt's words have no value."""
     words = [(word, None) for word in re.split(r"(?<=\s)", result.prompt)]
     parts, column, row = [], 0, 0
-    for text, p in [*words, *zip(result.texts, result.probs, strict=True)]:
+    values = result.measure(measure).tolist()
+    for text, value in [*words, *zip(result.texts, values, strict=True)]:
         for i, line in enumerate(drawable_lines(text)):
             if i or column + len(line) > width:
                 column, row = 0, row + 1
@@ -105,7 +105,7 @@ def place_tokens(result: GeneratedText, width: int) -> list[Part]:
                 column = 0 if start else column
                 row += bool(start)
                 cut = line[start : start + width]
-                parts.append(Part(cut, column, row, p))
+                parts.append(Part(cut, column, row, value))
                 column += len(cut)
     return parts
 
@@ -115,8 +115,10 @@ def drawable_lines(text: str) -> list[str]:
     return [drawable(line) for line in text.split("\n")]
 
 
-def _draw_part(ax: Axes, part: Part, size: float) -> None:
-    back, fore = ("none", "#666666") if part.p is None else probability_colours(part.p)
+def _draw_part(ax: Axes, part: Part, scale: ScalarMappable, size: float) -> None:
+    back, fore = ("none", "#666666")
+    if part.value is not None:
+        back, fore = readable_colours(part.value, scale)
     ax.add_patch(Rectangle((part.column, part.row), len(part.text), 1, facecolor=back, lw=0))
     ax.text(
         part.column,

@@ -5,22 +5,15 @@ Leaves out: texts of more tokens than fit side by side; pass the ends of shorter
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from ..analysis.token_tree import TokenNode, TokenTree
 from .glyphs import FONT, drawable
+from .token_colours import TOKEN_MEASURES, colour_scale, readable_colours
 
-__all__ = ["TREE_COLOURS", "plot_token_tree"]
+__all__ = ["plot_token_tree"]
 
-TREE_COLOURS = {  # what a node's colour says: its value, its scale, the words
-    "prob": (lambda n: n.prob, Normalize(0, 1), "probability under the model"),
-    "rank": (lambda n: n.rank + 1, LogNorm(1, 100), "rank (1 = most probable)"),
-    "entropy": (lambda n: n.entropy, Normalize(0, 5), "entropy of the choice, nats"),
-    "surprise": (lambda n: n.surprise, Normalize(0, 8), "surprise, nats"),
-}
 LONGEST = 12  # characters of a token
 
 
@@ -29,11 +22,10 @@ def plot_token_tree(
 ) -> Axes:
     """Draw a tree from left to right; each branch on a line of its own, joined to its parent.
 
-    colour: one of TREE_COLOURS; ends: the last nodes of the texts to draw, by default all.
-    Returns ax. Raises: KeyError for another colour.
+    colour: one of TOKEN_MEASURES; ends: the last nodes of the texts to draw, by default all.
+    Returns ax. Raises: ParameterError for another colour.
     """
-    value, norm, words = TREE_COLOURS[colour]
-    scale = matplotlib.cm.ScalarMappable(norm, "cividis")
+    scale = colour_scale(colour)
     rows = rows_of(tree, tree.leaves if ends is None else ends)
     column = {n.number: len(tree.path(n)) - 1 for n in tree.nodes if n.number in rows}
     for number, row in rows.items():
@@ -44,14 +36,14 @@ def plot_token_tree(
             [column[node.parent], column[number]], [rows[node.parent], row],
             color="#999999", lw=0.8, zorder=1,
         )  # fmt: skip
-        _draw(ax, column[number], row, node.text, scale, value(node))
+        _draw(ax, column[number], row, node.text, scale, _value(node, colour))
     ax.text(0, 0, "prompt", ha="center", va="center", fontsize=8, zorder=3, color="#666666")
     ax.set_xlim(-0.7, max(column.values(), default=0) + 0.7)
     ax.set_ylim(max(rows.values(), default=0) + 0.6, -0.6)
     ax.set_yticks([])
     ax.set_xlabel("tokens after the prompt")
     ax.spines[["left", "right", "top"]].set_visible(False)
-    ax.figure.colorbar(scale, ax=ax, fraction=0.025, pad=0.01, label=words)
+    ax.figure.colorbar(scale, ax=ax, fraction=0.025, pad=0.01, label=TOKEN_MEASURES[colour].words)
     return ax
 
 
@@ -64,12 +56,15 @@ def rows_of(tree: TokenTree, ends: Sequence[TokenNode]) -> dict[int, int]:
     return rows
 
 
+def _value(node: TokenNode, measure: str) -> float:
+    return node.rank + 1 if measure == "rank" else getattr(node, measure)
+
+
 def _draw(ax: Axes, x: float, y: float, text: str, scale, value: float) -> None:
-    back = scale.to_rgba(float(value) if np.isfinite(value) else scale.norm.vmax)
-    luminance = sum(w * c**2.2 for w, c in zip((0.2126, 0.7152, 0.0722), back, strict=False))
+    back, fore = readable_colours(value if np.isfinite(value) else scale.norm.vmax, scale)
     shown = drawable(text.replace("\n", "↵"))[:LONGEST] or "■"
     ax.text(
         x, y, shown, ha="center", va="center", fontsize=8, family=FONT, zorder=3,
-        color="#000000" if luminance > 0.18 else "#ffffff", parse_math=False,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": to_hex(back), "edgecolor": "none"},
+        color=fore, parse_math=False,
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": back, "edgecolor": "none"},
     )  # fmt: skip

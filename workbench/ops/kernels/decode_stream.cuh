@@ -91,8 +91,8 @@ DEVICE void multiply_packet(u32 type, const u8* packet, const Planes& x, int fir
 // --- the producer --------------------------------------------------------------------------------
 
 // Packets that are asked for at once, each by a lane: one lane alone is slower than the memory.
-// Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 1 and 4 lanes: Q4_0 491 527, Q4_K_M 454 509,
-// Q6_K 355 452, Q8_0 346 385.
+// Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 1 and 4 lanes: Q4_0 491 527,
+// Q4_K_M 454 509, Q6_K 355 452, Q8_0 346 385.
 constexpr u32 ASKED = BULK_ARRIVALS == 1 ? 4 : 1;
 
 // Sends this thread block's tiles of some matrices to the ring; by a whole warp.
