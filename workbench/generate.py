@@ -124,6 +124,18 @@ def prompt_ids(tokenizer, prompt: str | Sequence[int], continues: bool = False) 
     return ids
 
 
+def stop_reason(tokenizer, token_id: int, last: bool, full: bool) -> str | None:
+    """Why a text ends with this token, as `Step.stop`; None where it goes on.
+
+    last: it is the last that was asked for; full: the context has no place for another.
+    """
+    if token_id in tokenizer.eog_ids:
+        return "eog"
+    if last:
+        return "max_tokens"
+    return "n_ctx" if full else None
+
+
 def logprob_of(logits: np.ndarray, token_id: int) -> float:
     """Natural log of a token's probability under the softmax of (n_vocab,) float32 logits."""
     shifted = logits.astype(np.float64) - float(logits.max())
@@ -144,10 +156,9 @@ def _steps(
     draws = _draws(model, ids, chain, max_tokens, cache, record)
     with closing(draws):
         for n_new, draw in enumerate(draws, 1):
-            stop = _stop(model, draw.token_id, n_new == max_tokens, cache)
-            piece = "" if stop == "eog" else text.push(draw.token_id)
-            if stop is not None:
-                piece += text.flush()
+            full = cache.n_past >= cache.n_ctx
+            stop = stop_reason(model.tokenizer, draw.token_id, n_new == max_tokens, full)
+            piece = text.last_push(draw.token_id, stop) if stop else text.push(draw.token_id)
             if record is not None:
                 record.add_text(piece)
             yield Step(draw.token_id, piece, draw.logprob, draw.candidates, cache.n_past, stop)
@@ -216,14 +227,6 @@ def _device_draws(
     yield from device_draws(graph, logits, chain, cache, n_most, stop_ids)
 
 
-def _stop(model: "Model", token_id: int, last: bool, cache: "KVCache") -> str | None:
-    if token_id in model.tokenizer.eog_ids:
-        return "eog"
-    if last:
-        return "max_tokens"
-    return "n_ctx" if cache.n_past >= cache.n_ctx else None
-
-
 class TextStream:
     """Token ids in, settled characters out: together they are what `decode` makes of the tokens.
 
@@ -252,6 +255,10 @@ class TextStream:
         if self._tokenizer.rules.clean_spaces:
             self._waiting = UNSETTLED.search(both, settled).group()
         return self._characters(both[settled : len(both) - len(self._waiting)])
+
+    def last_push(self, token_id: int, stop: str) -> str:
+        """The characters of the last token, and all that waited; nothing of its own for "eog"."""
+        return ("" if stop == "eog" else self.push(token_id)) + self.flush()
 
     def flush(self) -> str:
         """What still waits; bytes that never became a character are U+FFFD."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from .errors import ContextFullError, ParameterError, UnsupportedError
-from .generate import Step, TextStream, logprob_of, prompt_ids
+from .generate import Step, TextStream, logprob_of, prompt_ids, stop_reason
 from .model import to_numpy
 from .sampling import Candidates, SamplerChain, SamplingParams
 from .sampling.dist import Generator
@@ -219,9 +219,9 @@ def _steps(
         for token_id, logits, left in _pass(model, draft, text, chain, cache, random, acceptance):
             n_new += 1
             acceptance.n_tokens += 1
-            stop = _stop(model, token_id, n_new == max_tokens, len(text) >= n_ctx)
-            piece = "" if stop == "eog" else stream.push(token_id)
-            piece += "" if stop is None else stream.flush()
+            full = len(text) >= n_ctx
+            stop = stop_reason(model.tokenizer, token_id, n_new == max_tokens, full)
+            piece = stream.last_push(token_id, stop) if stop else stream.push(token_id)
             logprob = logprob_of(logits, token_id)
             yield Step(token_id, piece, logprob, left, len(text), stop)
             if stop is not None:
@@ -258,14 +258,6 @@ def _pass(
         past.append(token_id)
     left = chain.apply(rows[-1], past)
     yield drawn_from(left, random), rows[-1], left
-
-
-def _stop(model: "Model", token_id: int, last: bool, full: bool) -> str | None:
-    if token_id in model.tokenizer.eog_ids:
-        return "eog"
-    if last:
-        return "max_tokens"
-    return "n_ctx" if full else None
 
 
 def _demand_same_vocabulary(model: "Model", draft: "Model") -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ContextFullError, ParameterError
-from ..generate import Step, TextStream, logprob_of, prompt_ids
+from ..generate import Step, TextStream, logprob_of, prompt_ids, stop_reason
 from ..model import KVCache, Model, to_numpy
 from ..sampling import SamplerChain, SamplingParams
 from ..sampling.candidates import largest_index
@@ -75,10 +75,8 @@ def continued(
             token_id, candidates = first, chain.apply(logits, ids)
         else:
             token_id, candidates = chain.sample(logits, ids)
-        ended = token_id in model.tokenizer.eog_ids
-        last = "max_tokens" if n_new == max_tokens else "n_ctx" if len(ids) >= n_ctx else None
-        stop = "eog" if ended else last
-        piece = ("" if ended else text.push(token_id)) + ("" if stop is None else text.flush())
+        stop = stop_reason(model.tokenizer, token_id, n_new == max_tokens, len(ids) >= n_ctx)
+        piece = text.last_push(token_id, stop) if stop else text.push(token_id)
         logprob = logprob_of(logits, token_id)
         yield Step(token_id, piece, logprob, candidates, len(ids), stop)
         ids.append(token_id)
