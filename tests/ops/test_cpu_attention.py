@@ -11,6 +11,7 @@ from workbench.ops.cpu_attention import (
     attention_scores,
     attention_values,
 )
+from workbench.ops.cpu_attention_row import reads
 
 RNG = np.random.default_rng(11)
 SAME = 2e-6  # float32 sums in another order, of numbers about 1
@@ -68,6 +69,24 @@ def test_attention_is_its_definition(name, t, s, position, tile, monkeypatch):
     np.testing.assert_allclose(attention(q, k, v, rules, position), expected, 0, SAME)
     probs = attention_probs(attention_scores(q, k), rules, position)
     np.testing.assert_allclose(attention_values(probs, v), expected, 0, SAME)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(("d", "dv"), [(16, 16), (48, 80), (64, 128)])
+@pytest.mark.parametrize("s", [1, 31, 70])
+def test_one_token_reads_a_float16_cache_as_it_lies(name, d, dv, s):
+    q = RNG.standard_normal((1, 6, d)).astype(np.float32)
+    k, v = (RNG.standard_normal((s + 3, 4, n)).astype(np.float16)[3:, ::2] for n in (d, dv))
+    rules, position = AttentionRules(0.1, **RULES[name]), s + 11
+    assert reads(k) and reads(v)
+    expected = by_definition(q, k, v, rules, position)
+    np.testing.assert_allclose(attention(q, k, v, rules, position), expected, 0, 4 * SAME)
+
+
+def test_other_caches_are_widened_first():
+    k = np.zeros((3, 2, 16), np.float16)
+    assert not reads(k[:, :, :8]) and not reads(k[:, :, ::-1]) and not reads(k[:0])
+    assert not reads(k.astype(np.float32)) and not reads(k.astype(">f2"))
 
 
 def test_scores_are_raw_and_shares_hide_the_future():

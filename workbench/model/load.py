@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import GGUFError, ParameterError, UnsupportedError
 from ..gguf import GGUFFile
 from ..ops import cpu
+from ..ops.cpu_attention_row import compile_row_kernels
 from ..ops.device_memory import MemoryNeed, demand_memory
 from ..ops.packed_linear import compile_kernels
 from ..quants.file import open_gguf
@@ -94,6 +95,7 @@ def _build(gguf: GGUFFile, device: str, weights: str, precision: str, owns_file:
     if weights == "packed" and device == "cpu":
         types = {info.type for info in gguf.tensors.values() if len(info.shape) > 1}
         compile_kernels(sorted(types), precision == "fast", _show_compiling)
+        compile_row_kernels()
     network = Network(config, architecture, loaded, ops, device)
     return Model(gguf, network, precision, owns_file)
 

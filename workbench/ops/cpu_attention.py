@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..quants import dequantize
+from .cpu_attention_row import reads, row_scores, row_values
 
 __all__ = [
     "AttentionRules",
@@ -103,6 +104,8 @@ def attention(
     stays bounded for any T and S; positions outside all windows of a tile are not read.
     Source: llama.cpp src/llama-graph.cpp, `build_attn_mha`; Ainslie et al., arXiv:2305.13245.
     """
+    if len(q) == 1 and reads(k) and reads(v):
+        return _attend_one(q[0], k, v, rules, first)
     n_tokens, n_head, head_dim = q.shape
     n_seen, n_head_kv, head_dim_v = v.shape
     group = n_head // n_head_kv
@@ -120,6 +123,15 @@ def attention(
             out[:, heads],
         )
     return out.reshape(n_tokens, n_head * head_dim_v)
+
+
+def _attend_one(q, k, v, rules: AttentionRules, position: int) -> np.ndarray:
+    """`attention` for one token, q (H, D), on a float16 cache that is not widened. (1, H * Dv)."""
+    before = position + 1 - len(k)  # position of the first key
+    low = max(0, rules.oldest(position) - before)
+    scores = row_scores(q, k[low:])
+    probs = _probs(scores[:, None], rules, position, before + low)
+    return row_values(probs[:, 0], v[low:]).reshape(1, -1)
 
 
 def _attend_heads(q, k, v, rules: AttentionRules, first: int, out) -> None:

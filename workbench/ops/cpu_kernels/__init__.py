@@ -9,6 +9,7 @@
     int_products      one entry a type: int8 activations (the fast mode), made by `rounding`
     tile_products     one entry a type: many tokens; `tiles` does the work
     activations       lays activations out as a kernel reads them
+    attention_row     one token's attention on a float16 cache
     team              what threads do that share a product, by `atomics`
     entry             compiles them and keeps the machine code
 
