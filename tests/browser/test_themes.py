@@ -5,7 +5,11 @@ import pytest
 from tests.browser.conftest import NOTEBOOKS
 from tests.browser.panel import Panel
 
-PANELS = {"03_tokenizer_tracing": "TokenStepper", "05_sampling_controls": "SamplingPanel"}
+PANELS = {
+    "03_tokenizer_tracing": "TokenStepper",
+    "04_kv_cache": "KVCachePanel",
+    "05_sampling_controls": "SamplingPanel",
+}
 LEAST_CONTRAST = 4.5  # level AA of WCAG 2 for text of ordinary size
 
 

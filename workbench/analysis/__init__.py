@@ -34,6 +34,7 @@ from .ablation import (
     next_token_change,
 )
 from .attention import AttentionMaps, attention_maps
+from .attention_window import attention_lost, kept_positions
 from .attribution import LogitAttribution, logit_attribution
 from .chat_tokens import ChatToken, ChatTokens, chat_tokens
 from .divergence import LogitDivergence, compare_logits, kl_by_position, nmse
@@ -156,6 +157,7 @@ __all__ = [
     "TreemapRect",
     "VocabularyAudit",
     "ablate_each_head",
+    "attention_lost",
     "attention_maps",
     "audit_vocabulary",
     "block_zoom",
@@ -181,6 +183,7 @@ __all__ = [
     "generated_text",
     "imatrix_statistics",
     "judged_text",
+    "kept_positions",
     "kl_by_position",
     "kl_divergence",
     "lattice_table",

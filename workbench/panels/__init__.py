@@ -6,8 +6,16 @@ draws into Image and HTML widgets.
 
 from .ablation import AblationPanel
 from .chat import ChatPanel
+from .kv_cache import KVCachePanel
 from .quantization import QuantizationPanel
 from .sampling import SamplingPanel
 from .token_stepper import TokenStepper
 
-__all__ = ["AblationPanel", "ChatPanel", "QuantizationPanel", "SamplingPanel", "TokenStepper"]
+__all__ = [
+    "AblationPanel",
+    "ChatPanel",
+    "KVCachePanel",
+    "QuantizationPanel",
+    "SamplingPanel",
+    "TokenStepper",
+]

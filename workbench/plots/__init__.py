@@ -12,6 +12,7 @@ from .attention import (
 from .chat_tokens import chat_tokens_html
 from .file_map import plot_memory, plot_size_by, plot_treemap
 from .generated_text import generated_text_html, plot_generated_text
+from .kv_step import plot_head_shares, plot_layer_shares
 from .layers import (
     plot_head_attribution,
     plot_layer_attribution,
@@ -66,9 +67,11 @@ __all__ = [
     "plot_generated_text",
     "plot_head_ablation",
     "plot_head_attribution",
+    "plot_head_shares",
     "plot_launch_gaps",
     "plot_layer_attribution",
     "plot_layer_divergence",
+    "plot_layer_shares",
     "plot_logit_lens",
     "plot_memory",
     "plot_memory_plan",
