@@ -25,7 +25,7 @@ from .errors import (
 from .generate import Step, generate
 from .gguf import write_gguf
 from .model import ActivationTrace, KVCache, Model, ModelConfig, load_model, to_numpy
-from .quants import dequantize, open_gguf, quantize
+from .quants import dequantize, open_gguf, quantize, validate_gguf
 from .quants.imatrix import read_imatrix, write_imatrix
 from .quants.whole_file import quantize_file
 from .records import Recorder, RunRecord, replay
@@ -71,6 +71,7 @@ __all__ = [
     "sampling",
     "speculate",
     "to_numpy",
+    "validate_gguf",
     "write_gguf",
     "write_imatrix",
 ]

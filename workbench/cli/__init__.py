@@ -10,7 +10,19 @@ import sys
 from rich.markup import escape
 
 from ..errors import WorkbenchError
-from . import bench, chat, generate, imatrix, info, lab, parity, perplexity, quantize, tokens
+from . import (
+    bench,
+    chat,
+    generate,
+    imatrix,
+    info,
+    lab,
+    parity,
+    perplexity,
+    quantize,
+    tokens,
+    validate,
+)
 from .app import app, err
 
 __all__ = [
@@ -26,6 +38,7 @@ __all__ = [
     "perplexity",
     "quantize",
     "tokens",
+    "validate",
 ]
 
 

@@ -6,5 +6,6 @@
 from .codec import Codec
 from .convert import CODECS, codec_of, dequantize, quantize
 from .file import open_gguf
+from .validate_data import validate_gguf
 
-__all__ = ["CODECS", "Codec", "codec_of", "dequantize", "open_gguf", "quantize"]
+__all__ = ["CODECS", "Codec", "codec_of", "dequantize", "open_gguf", "quantize", "validate_gguf"]
