@@ -8,6 +8,7 @@ import pytest
 from tests.model.tiny import f32_cache, load, metadata, tensors
 from workbench.errors import ParameterError
 from workbench.model import ActivationTrace, KVCache, kv_slots, load_model
+from workbench.model.context import CacheOrigin
 from workbench.ops import cpu
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -52,7 +53,7 @@ def test_keys_of_all_layers_are_turned_by_the_angles_of_the_way_they_moved(model
     before = [cache.k(layer).copy() for layer in range(2)]
     cache.shift(0, 7)
     for layer in range(2):
-        back = model._turn_keys(layer, cache.k(layer), 7, cache.n_ctx)
+        back = CacheOrigin(model).turned(layer, cache.k(layer), 7, cache.n_ctx)
         np.testing.assert_allclose(back, before[layer][7:], 0, TURNED)
 
 
@@ -246,3 +247,15 @@ def test_a_failure_midway_leaves_a_window_as_it_was(windowed):
 def test_a_flag_is_a_flag(tiny):
     with pytest.raises(ParameterError, match="swa_full: not a flag"):
         tiny.new_cache(swa_full=0)
+
+
+def test_a_window_kept_alone_is_saved_and_forked_where_it_is(windowed, tmp_path):
+    cache = windowed.new_cache(type_k="f32", swa_full=False)
+    one_by_one(windowed, IDS, cache)
+    cache.save(tmp_path / "cache")
+    opened, fork = windowed.load_cache(tmp_path / "cache"), cache.fork()
+    assert opened.first(0) == fork.first(0) == cache.first(0) > 0
+    expected = one_by_one(windowed, IDS[:9], cache)
+    for other in (opened, fork):
+        np.testing.assert_array_equal(one_by_one(windowed, IDS[:9], other), expected)
+    assert "layers kept only their sliding window" in cache.match(IDS[:7]).reason

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .kv_types import with_hadamard
 from .latent_part import latent_queries_keys_values, values_of_latent
 from .weights import Part
 
@@ -22,8 +23,11 @@ def attend(call: Any, layer: int, weights: Any, x: Any) -> Any:
     """(T, E) -> (T, E). call: what the layers share; x: what attention reads."""
     ops = call.network.ops
     q, k, v = _placed_queries_keys_values(call, layer, weights, x)
+    n_k, n_v = call.cache.rotations[layer]  # of a cache that rotates what it stores
+    q, k, v = (with_hadamard(ops, x, n) for x, n in ((q, n_k), (k, n_k), (v, n_v)))
     keys, values = call.cache.write(layer, call.slot, k, v)  # (S, K, D)
     mixed = _mixed(call, layer, q, keys, values, _rules(call, layer, weights))
+    mixed = with_hadamard(ops, mixed, n_v)
     if weights.attn_v_b.weight is not None:
         mixed = values_of_latent(call, layer, weights, mixed)
     mixed = call.tap("kqv_out", layer, mixed)

@@ -15,9 +15,7 @@ Left out: which positions count, which `kv_cache.py` knows.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-__all__ = ["Slots", "window_capacity", "zeros_nbytes"]
+__all__ = ["Slots", "new_slots", "window_capacity"]
 
 PADDING = 256  # llama.cpp makes the window's part a multiple of it
 ROWS_PER_TILE = 1024  # that are turned at once: a few MiB as float32
@@ -30,11 +28,20 @@ def window_capacity(n_swa: int, n_ctx: int, n_piece: int) -> int:
     return min(n_ctx, -(-rows // PADDING) * PADDING)
 
 
+def new_slots(ops: Any, layer: Any) -> "Slots":
+    """Empty slots on a device, as large and of the types as a `LayerBytes` says."""
+    rooms = []
+    for type, (heads, length) in ((layer.type_k, layer.k_shape), (layer.type_v, layer.v_shape)):
+        room = ops.kv_zeros((layer.rows, heads, type.stored_length(length)), type.dtype)
+        rooms.append(ops.packed_rows(room, type.ggml, length) if type.is_packed else room)
+    return Slots(*rooms, layer.n_swa)
+
+
 class Slots:
     """Keys and values of one layer; `first` is the position of row 0.
 
-    k: (capacity, K, D) and v: (capacity, K, Dv) on the device; n_swa: positions that a token sees,
-    itself included, 0 for all.
+    k: (capacity, K, D) and v: (capacity, K, Dv) on the device, arrays or `PackedRows`; n_swa:
+    positions that a token sees, itself included, 0 for all.
     """
 
     def __init__(self, k: Any, v: Any, n_swa: int = 0):
@@ -55,6 +62,18 @@ class Slots:
     def slot_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What one row holds: (K, D) of k and (K, Dv) of v."""
         return tuple(self.k.shape[1:]), tuple(self.v.shape[1:])
+
+    def copy(self) -> "Slots":
+        """The same in memory of its own."""
+        other = Slots(self.k.copy(), self.v.copy(), self.n_swa)
+        other.first = self.first
+        return other
+
+    def fill(self, first: int, k: Any, v: Any) -> None:
+        """Hold rows as they are stored, from position `first` on."""
+        self.first = first
+        for held, rows in ((self.k, k), (self.v, v)):
+            getattr(held, "raw", held)[: len(rows)] = rows
 
     def rows(self, start: int, stop: int) -> tuple[Any, Any]:
         """Views of k and v at the positions from `start` (or the first held) to before `stop`."""
@@ -109,11 +128,3 @@ class Slots:
             target = slice(rows.start - distance, rows.stop - distance)
             self.k[target] = turn(self.k[rows])
             self.v[target] = self.v[rows].copy()  # source and target may overlap
-
-
-def zeros_nbytes(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of an array, in Python's integers, which do not overflow."""
-    n_elements = 1
-    for length in shape:
-        n_elements *= length
-    return n_elements * np.dtype(dtype).itemsize

@@ -6,6 +6,7 @@ Left out: which devices there are (`devices.py`), and writing models.
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,9 +21,10 @@ from ..ops.packed_linear import compile_kernels
 from ..quants.file import open_gguf
 from ..tokenizer import load_tokenizer
 from .config import ModelConfig, architecture_of
-from .context import turn_keys
+from .context import CacheOrigin
 from .devices import choose_device, operations
 from .kv_cache import KVCache
+from .kv_file import load_cache
 from .trace import ActivationTrace
 from .transformer import Network, forward
 from .weights import load_weights
@@ -189,23 +191,31 @@ class Model:
     def new_cache(
         self,
         n_ctx: int | None = None,
-        type_k: str = "f16",
-        type_v: str = "f16",
+        type_k: str | Sequence[str] = "f16",
+        type_v: str | Sequence[str] = "f16",
         swa_full: bool = True,
+        rotate: bool | None = None,
     ) -> KVCache:
         """An empty KV cache; n_ctx: positions, by default all the model was trained for.
 
-        type_k, type_v: "f16" or "f32"; swa_full: False lets layers with a sliding window keep only
-        that, which saves memory and forbids going back. A GPU gives all the memory at once.
+        type_k, type_v: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl, or one of them for
+        each layer; swa_full: False lets layers with a sliding window keep only that, which saves
+        memory and forbids going back; rotate: whether a Hadamard rotation spreads the outliers of
+        heads over all their numbers first, None for as llama.cpp does: with quantized types and
+        heads of a multiple of 64 numbers. A GPU gives all the memory at once.
         Raises: ParameterError, DeviceMemoryError.
         """
         network, types = self.network, (type_k, type_v)
-        where = (self._turn_keys, self.device)
+        where = (CacheOrigin(self), self.device)
         with network.here():
-            return KVCache(self.config, n_ctx, *types, network.ops, swa_full, *where)
+            return KVCache(self.config, n_ctx, *types, network.ops, swa_full, *where, rotate)
 
-    def _turn_keys(self, layer: int, keys: Any, delta: int, n_ctx: int) -> Any:
-        return turn_keys(self.network, layer, keys, delta, n_ctx)
+    def load_cache(self, path: str | os.PathLike) -> KVCache:
+        """Open a cache that `KVCache.save` wrote, to go on from it.
+
+        Raises: ParameterError for a damaged file, or one of another model, with what differs.
+        """
+        return load_cache(self, path)
 
     def decode_graph(self, cache: KVCache) -> Any:
         """One token of this model on the GPU as a CUDA graph, which draws its tokens there.

@@ -25,6 +25,7 @@ from .attention_part import attend
 from .config import ModelConfig
 from .ffn_part import feed_forward, ffn_input
 from .kv_cache import KVCache
+from .kv_checks import demand_model
 from .rope import RopeConfig, rope_rotations
 from .trace import NO_TRACE, ActivationTrace
 from .weights import Part, Weights
@@ -217,4 +218,4 @@ def _demand_own_cache(cache: Any, config: ModelConfig) -> None:
         raise ParameterError(
             f"cache: not a KVCache; expected one made by model.new_cache(), got {cache!r:.80}"
         )
-    cache.demand_model(config)
+    demand_model(cache, config)

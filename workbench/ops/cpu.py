@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..quants import dequantize
+from ..quants import dequantize, quantize_online
 from .cpu_activations import (
     geglu,
     gelu,
@@ -44,6 +44,7 @@ from .cpu_experts import (
 )
 from .packed import PackedTensor
 from .packed_linear import has_kernel, packed_linear
+from .packed_rows import PackedRows
 
 __all__ = [
     "AttentionRules",
@@ -66,6 +67,7 @@ __all__ = [
     "mix_experts",
     "normalized_shares",
     "on_device",
+    "packed_rows",
     "put_rows",
     "reglu",
     "relu_squared",
@@ -117,6 +119,15 @@ def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def kv_zeros(shape: tuple[int, int, int], dtype: str) -> np.ndarray:
     """Room for keys or values: (n_rows, K, D) of zeros, row by row."""
     return zeros(shape, dtype)
+
+
+def packed_rows(raw: np.ndarray, type: str, length: int) -> PackedRows:
+    """Keys or values of `length` numbers a head in room for their bytes, (n_rows, K, bytes)."""
+    return PackedRows(raw, type, length, _pack, dequantize)
+
+
+def _pack(x: np.ndarray, type: str) -> np.ndarray:
+    return quantize_online(x.astype(np.float32, copy=False), type)
 
 
 def put_rows(room_k: np.ndarray, room_v: np.ndarray, row: int, k: Any, v: Any) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..quants import dequantize
 from .cpu_attention_row import reads, row_scores, row_values
+from .packed_rows import PackedRows
 
 __all__ = [
     "AttentionRules",
@@ -95,8 +96,8 @@ def attention(
 ) -> np.ndarray:
     """Causal attention of T queries on all positions before them and themselves.
 
-    q: (T, H, D) float32; k: (S, K, D) and v: (S, K, Dv) float16 or float32, H a multiple of K, of
-    the S positions that end with the last query's; first: position of the first query.
+    q: (T, H, D) float32; k: (S, K, D) and v: (S, K, Dv) float16, float32 or packed, H a multiple of
+    K, of the S positions that end with the last query's; first: position of the first query.
     Returns: (T, H * Dv) float32.
 
     Query head h reads KV head h // (H/K): the queries of one KV head are stacked as rows of one
@@ -222,8 +223,10 @@ def _values(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     return mixed.transpose(1, 0, 2)
 
 
-def _widen(x: np.ndarray) -> np.ndarray:
-    """float16 or float32 numbers of the cache, (S, K, D), as float32."""
+def _widen(x: np.ndarray | PackedRows) -> np.ndarray:
+    """Numbers of the cache, (S, K, D) in whatever form, as float32."""
     if x.dtype == np.float32:
         return x
+    if isinstance(x, PackedRows):
+        return x.astype(np.float32)
     return dequantize(np.ascontiguousarray(x).view(np.uint8), "F16")  # faster than `astype`

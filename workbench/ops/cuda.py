@@ -20,6 +20,7 @@ from typing import Any
 import cupy as cp
 import numpy as np
 
+from ..quants import quantize_online
 from .cpu_attention import AttentionRules
 from .cpu_experts import (
     choose_experts,
@@ -42,10 +43,12 @@ from .cuda_activations import (
 from .cuda_attention import attention, attention_probs, attention_scores, attention_values
 from .cuda_dequantize import DTYPES, dequantize
 from .cuda_matvec import can_matvec, matvec
-from .cuda_rows import layer_norm, put_rows, rms_norm, rope, softmax
+from .cuda_rows import layer_norm, rms_norm, rope, softmax
+from .cuda_rows import put_rows as put_numbers
 from .cuda_upload import Uploader, free_memory
 from .device_memory import MemoryNeed, demand_memory
 from .packed import PackedTensor
+from .packed_rows import PackedRows
 
 __all__ = [
     "DTYPES",
@@ -71,6 +74,7 @@ __all__ = [
     "mix_experts",
     "normalized_shares",
     "on_device",
+    "packed_rows",
     "put_rows",
     "reglu",
     "relu_squared",
@@ -140,6 +144,28 @@ def kv_zeros(shape: tuple[int, int, int], dtype: str) -> cp.ndarray:
     """
     n_rows, n_head_kv, length = shape
     return cp.zeros((n_head_kv, n_rows, length), dtype).transpose(1, 0, 2)
+
+
+def packed_rows(raw: cp.ndarray, type: str, length: int) -> PackedRows:
+    """Keys or values of `length` numbers a head in room for their bytes, (n_rows, K, bytes).
+
+    Numbers are packed on the host, which the rows of new tokens go through, and unpacked here.
+    """
+    return PackedRows(raw, type, length, _pack, dequantize)
+
+
+def _pack(x: cp.ndarray, type: str) -> cp.ndarray:
+    return cp.asarray(quantize_online(cp.asnumpy(x.astype(np.float32, copy=False)), type))
+
+
+def put_rows(room_k: Any, room_v: Any, row: int, k: Any, v: Any) -> None:
+    """Put keys and values (T, K, D) float32 into rooms of `kv_zeros` or `packed_rows`, from a row
+    on."""
+    if not isinstance(room_k, PackedRows) and not isinstance(room_v, PackedRows):
+        put_numbers(room_k, room_v, row, k, v)
+        return
+    room_k[row : row + len(k)] = k
+    room_v[row : row + len(v)] = v
 
 
 def asarray(x: Any) -> cp.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .cpu_attention import AttentionRules
 from .cuda_rows import shares_in_place
+from .packed_rows import PackedRows
 
 __all__ = ["attention", "attention_probs", "attention_scores", "attention_values"]
 
@@ -23,8 +24,8 @@ def attention(
 ) -> cp.ndarray:
     """`cpu_attention.attention`: by parts of the KV heads and tiles of queries.
 
-    q: (T, H, D) float32; k: (S, K, D) and v: (S, K, Dv) float16 or float32; first: position of the
-    first query. Returns: (T, H * Dv) float32.
+    q: (T, H, D) float32; k: (S, K, D) and v: (S, K, Dv) float16, float32 or packed; first: position
+    of the first query. Returns: (T, H * Dv) float32.
     """
     n_tokens, n_head, head_dim = q.shape
     n_seen, n_head_kv, head_dim_v = v.shape
@@ -93,9 +94,11 @@ def _values(probs: cp.ndarray, v: cp.ndarray) -> cp.ndarray:
     return cp.matmul(rows, v).reshape(n_head, n_tokens, head_dim_v).transpose(1, 0, 2)
 
 
-def _heads_first(x: cp.ndarray) -> cp.ndarray:
-    """Numbers of the cache, (S, K, D) float16 or float32, as (K, S, D) float32.
+def _heads_first(x: cp.ndarray | PackedRows) -> cp.ndarray:
+    """Numbers of the cache, (S, K, D) float16, float32 or packed, as (K, S, D) float32.
 
     They lie head by head already (`cuda.kv_zeros`), so that this reads and writes in one stream.
     """
+    if isinstance(x, PackedRows):
+        return x.unpack(cp.ascontiguousarray(x.raw.transpose(1, 0, 2)), x.type)
     return x.transpose(1, 0, 2).astype(np.float32, copy=False)

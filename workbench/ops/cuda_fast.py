@@ -43,8 +43,8 @@ def linear(x: cp.ndarray, weight: PackedTensor, bias: cp.ndarray | None = None) 
 def attention(q: cp.ndarray, k: cp.ndarray, v: cp.ndarray, rules: Any, first: int) -> cp.ndarray:
     """`cuda.attention` by one kernel without the matrix of scores, under every rule there is.
 
-    Where `can_flash` does not hold (k or v in float32, heads longer than 256 or no multiple of 8, a
-    scale of 0 or less), it is `cuda.attention`, in float32.
+    Where `can_flash` does not hold (k or v not in float16, heads longer than 256 or no multiple of
+    8, a scale of 0 or less), it is `cuda.attention`, in float32.
     """
     if not can_flash(q, k, v, rules):
         return cuda.attention(q, k, v, rules, first)

@@ -40,6 +40,7 @@ def can_flash(q: Any, k: Any, v: Any, rules: AttentionRules) -> bool:
     """
     return (
         q.dtype == np.float32
+        and k.dtype == v.dtype == np.float16
         and max(q.shape[2], v.shape[2]) <= HEAD_DIMS[-1]
         and q.shape[2] % 8 == 0
         and rules.scale > 0
@@ -51,8 +52,7 @@ def _is_readable(x: Any) -> bool:
     """Whether the kernel's copies of 16 bytes find the heads of x."""
     steps = (*x.strides[:2], x.data.ptr, 2 * x.shape[2])
     return (
-        x.dtype == np.float16
-        and x.strides[2] == 2
+        x.strides[2] == 2
         and all(step % 16 == 0 for step in steps)
         and x.shape[0] * x.strides[0] < 1 << 33
     )

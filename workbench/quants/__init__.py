@@ -6,6 +6,16 @@
 from .codec import Codec
 from .convert import CODECS, codec_of, dequantize, quantize
 from .file import open_gguf
+from .online import quantize_online
 from .validate_data import validate_gguf
 
-__all__ = ["CODECS", "Codec", "codec_of", "dequantize", "open_gguf", "quantize", "validate_gguf"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "codec_of",
+    "dequantize",
+    "open_gguf",
+    "quantize",
+    "quantize_online",
+    "validate_gguf",
+]

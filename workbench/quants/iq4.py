@@ -10,7 +10,14 @@ Left out: the types over lattice grids (`i_quants`).
 
 import numpy as np
 
-from .block_math import importance, lead_scale, nearest_int, scale_codes, spread
+from .block_math import (
+    importance,
+    lead_scale,
+    nearest_int,
+    scale_codes,
+    signed_extreme,
+    spread,
+)
 from .codec import Codec
 from .packing import join_fields, look_up_nibbles, nibble_table, split_fields
 from .search import level_fit, square_sums
@@ -24,6 +31,7 @@ LEVEL_TABLE = nibble_table(LEVELS)
 IQ4_NL = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 IQ4_XS = np.dtype([("d", "<f2"), ("scales_h", "<u2"), ("scales_l", "u1", 4), ("qs", "u1", 128)])
 
+NEXT_TO_NOTHING = np.float32(1e-15)  # blocks without a greater number get the scale 0
 SHIFTS = np.arange(0, 16, 2, dtype=np.uint16)
 
 
@@ -105,6 +113,22 @@ def encode_iq4_xs(x: np.ndarray, blocks: np.ndarray) -> None:
 def encode_iq4_nl_weighted(x: np.ndarray, imatrix: np.ndarray, blocks: np.ndarray) -> None:
     """Writes IQ4_NL with an importance matrix."""
     write_iq4_nl(x.reshape(-1, 32), block_importance(x, imatrix, 32), blocks.reshape(-1))
+
+
+def encode_iq4_nl_at_once(x: np.ndarray, blocks: np.ndarray) -> None:
+    """Writes IQ4_NL without trying other scales: the codes that the greatest number's level gives,
+    and the scale that fits them best. Source: `quantize_row_iq4_nl_ref` (ntry -1)."""
+    greatest = signed_extreme(x)
+    near_zero = np.abs(greatest) < NEXT_TO_NOTHING
+    greatest[near_zero] = 1
+    first = greatest / np.float32(LEVELS[0])
+    codes = nearest_codes(x * (np.float32(1) / first)[:, None])
+    levels = np.array(LEVELS, np.float32)[codes]
+    weighted = x * x * levels
+    products = np.add.accumulate(weighted * x, axis=1, dtype=np.float32)[:, -1]  # left to right
+    d = products / np.add.accumulate(weighted * levels, axis=1, dtype=np.float32)[:, -1]
+    d[near_zero] = 0
+    blocks["d"], blocks["qs"] = d, join_fields(codes, 4, 16)
 
 
 def encode_iq4_xs_weighted(x: np.ndarray, imatrix: np.ndarray, blocks: np.ndarray) -> None:
