@@ -24,7 +24,16 @@ from .errors import (
 )
 from .generate import Step, generate
 from .gguf import write_gguf
-from .model import ActivationTrace, KVCache, Model, ModelConfig, load_model, to_numpy
+from .model import (
+    ActivationTrace,
+    KVCache,
+    KVRecorder,
+    KVRun,
+    Model,
+    ModelConfig,
+    load_model,
+    to_numpy,
+)
 from .quants import dequantize, open_gguf, quantize, validate_gguf
 from .quants.imatrix import read_imatrix, write_imatrix
 from .quants.whole_file import quantize_file
@@ -42,6 +51,8 @@ __all__ = [
     "GGUFError",
     "GGUFNotFoundError",
     "KVCache",
+    "KVRecorder",
+    "KVRun",
     "Model",
     "ModelConfig",
     "ModelDraft",

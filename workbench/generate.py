@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import ContextFullError, ParameterError, UnsupportedError
-from .model import to_numpy
+from .model import KVRecorder, to_numpy
 from .sampling import Candidates, SamplerChain, SamplingParams
 from .sampling.device import DecodeGraph, Draw, device_draws, why_not_on_device
 
@@ -61,6 +61,7 @@ def generate(
     max_tokens: int = 100,
     cache: "KVCache | None" = None,
     record: "Recorder | None" = None,
+    recorder: KVRecorder | None = None,
 ) -> Iterator[Step]:
     """Continue a prompt, yielding one Step per token; closing the iterator stops at once.
 
@@ -70,7 +71,8 @@ def generate(
     from its n_past tokens, which the samplers see too; by default a new one, large enough for
     prompt and max_tokens within the model's n_ctx_train. Afterwards the cache holds prompt and new
     tokens but the last. record: a `records.Recorder` that takes the run down (every token then
-    waits for the host).
+    waits for the host). recorder: a `KVRecorder` of this model that takes down what the KV cache
+    sees, prompt and all.
 
     On a GPU tokens are drawn there, some steps ahead of the text (the same tokens; samplers without
     a kernel, and models without a decode graph, go step by step, with a warning that says why).
@@ -103,7 +105,18 @@ def generate(
         cache = model.new_cache(n_ctx=max(1, min(n_ctx, len(ids) + int(max_tokens))))
     if record is not None:
         record.begin(model, ids, chain, settings)
-    return _steps(model, ids, chain, int(max_tokens), cache, record)
+    if recorder is not None:
+        _begin(recorder, model, len(ids) + max(int(max_tokens) - 1, 0), cache)
+    return _steps(model, ids, chain, int(max_tokens), cache, record, recorder)
+
+
+def _begin(recorder: KVRecorder, model: "Model", n_tokens: int, cache: "KVCache") -> None:
+    if not isinstance(recorder, KVRecorder):
+        raise ParameterError(
+            f"recorder: not one of a KV cache; expected a KVRecorder, got {recorder!r:.80}; a "
+            "Recorder of tokens is passed as record"
+        )
+    recorder.begin(model, min(n_tokens, cache.n_ctx - cache.n_past), cache)
 
 
 def prompt_ids(tokenizer, prompt: str | Sequence[int], continues: bool = False) -> list[int]:
@@ -149,11 +162,12 @@ def _steps(
     max_tokens: int,
     cache: "KVCache",
     record: "Recorder | None",
+    recorder: KVRecorder | None,
 ) -> Iterator[Step]:
     if max_tokens == 0:
         return
     text = TextStream(model.tokenizer, ids)
-    draws = _draws(model, ids, chain, max_tokens, cache, record)
+    draws = _draws(model, ids, chain, max_tokens, cache, record, recorder)
     with closing(draws):
         for n_new, draw in enumerate(draws, 1):
             full = cache.n_past >= cache.n_ctx
@@ -173,13 +187,15 @@ def _draws(
     max_tokens: int,
     cache: "KVCache",
     record: "Recorder | None",
+    recorder: KVRecorder | None,
 ) -> Iterator[Draw]:
     """Tokens without an end in sight, from where the model computes; a warning where that is slow.
 
     A token is in the cache once the one after it is asked for.
     """
-    if model.device == "cpu" or max_tokens == 1 or record is not None:
-        return _host_draws(model, ids, chain, cache, record)
+    observers = (record, recorder)
+    if model.device == "cpu" or max_tokens == 1 or observers != (None, None):
+        return _host_draws(model, ids, chain, cache, *observers)
     reason = why_not_on_device(chain, model.tokenizer.n_vocab)
     if reason is None:
         try:
@@ -198,11 +214,13 @@ def _host_draws(
     chain: SamplerChain,
     cache: "KVCache",
     record: "Recorder | None" = None,
+    recorder: KVRecorder | None = None,
 ) -> Iterator[Draw]:
     """One token after another, each drawn on the host."""
     tokens, new = [*cache.token_ids.tolist(), *ids], ids
+    forward = model.forward if recorder is None else recorder.forward
     while True:
-        logits = to_numpy(model.forward(np.array(new, np.int32), cache, last_only=True))[-1]
+        logits = to_numpy(forward(np.array(new, np.int32), cache, last_only=True))[-1]
         token_id, candidates = chain.sample(logits, tokens)
         logprob = logprob_of(logits, token_id)
         if record is not None:

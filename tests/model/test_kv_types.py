@@ -9,7 +9,7 @@ from tests.model.kv_models import HEAD_DIMS, N_CONTINUED, PAIRS, prompt, write_k
 from tests.model.tiny import metadata
 from workbench.errors import ParameterError
 from workbench.model import ActivationTrace, KVCache, ModelConfig, load_model
-from workbench.model.kv_types import CACHE_TYPES, hadamard
+from workbench.model.kv_types import CACHE_TYPES
 from workbench.quants import dequantize
 
 GOLDEN = np.load(Path(__file__).parent.parent / "data" / "kv_types.npz")
@@ -108,11 +108,6 @@ def test_rotation_is_llama_cpps_choice_unless_told(models):
     assert rotations(128, "bf16", "f16") == (0, 0)
     assert rotations(128, "q8_0", "q4_0", rotate=False) == (0, 0)
     assert rotations(32, "q8_0", "q4_0") == (0, 0)
-
-
-@pytest.mark.parametrize("n", [1, 2, 64, 128])
-def test_the_hadamard_matrix_is_its_own_inverse(n):
-    np.testing.assert_allclose(hadamard(n) @ hadamard(n), np.eye(n), 0, 1e-6)
 
 
 def test_each_layer_may_have_its_own_types(models):

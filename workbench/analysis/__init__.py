@@ -13,6 +13,11 @@ quant_model      the same for every tensor of a file, or between two files
 imatrix          the importance of columns, from a text
 quant_lattice    signs that weights were quantized before
 attention        where each head looks                    ablation: what is said without it
+kv_arrays        cached keys and values                   kv_errors: what coarser types do to them
+kv_channels      which of their numbers are large         kv_directions: which way they point
+kv_heads         what each head is for                    kv_growth: bytes, norms, attention got
+kv_eviction      a cache that forgets, by the policies of kv_policies, replayed and really run
+kv_frontier      what forgetting and coarser types cost, KL against bytes
 residual_stream  what every layer adds to the stream      logit_lens: what it says by then
 attribution      one logit as a sum of heads and networks
 perplexity       of a text, and KL divergence between models     divergence: of logits
@@ -52,6 +57,36 @@ from .file_map import (
 )
 from .generated_text import GeneratedText, generated_text, judged_text
 from .imatrix import ImatrixStatistics, collect_imatrix, imatrix_statistics
+from .kv_arrays import KVArrays, kv_arrays
+from .kv_channels import OutlierChannels, outlier_channels
+from .kv_directions import CosineDrift, EffectiveRanks, cosine_drift, effective_ranks
+from .kv_errors import KV_ERROR_TYPES, kv_errors
+from .kv_eviction import (
+    EvictionReplay,
+    EvictionResult,
+    full_logits,
+    replay_eviction,
+    run_eviction,
+)
+from .kv_frontier import eviction_table, kv_frontier, kv_type_table
+from .kv_growth import (
+    AttentionReceived,
+    KVGrowth,
+    KVNorms,
+    attention_received,
+    kv_growth,
+    kv_norms,
+)
+from .kv_heads import (
+    HEAD_CLASSES,
+    HeadClasses,
+    follower_positions,
+    head_classes,
+    looks_of_heads,
+    repeated_tokens,
+)
+from .kv_policies import EVICTION_POLICIES
+from .kv_stats import CacheEffect
 from .layer_divergence import LayerDivergence, layer_divergence
 from .logit_lens import LogitLens, logit_lens
 from .machine import copy_bandwidth
@@ -105,19 +140,32 @@ from .vocabulary_texts import (
 __all__ = [
     "Alternatives",
     "AttentionMaps",
+    "AttentionReceived",
     "BlockZoom",
+    "CacheEffect",
     "ChatToken",
     "ChatTokens",
     "CodeUsage",
     "ComparedToken",
+    "CosineDrift",
+    "EVICTION_POLICIES",
+    "EffectiveRanks",
     "ErrorByValue",
     "ErrorMap",
+    "EvictionReplay",
+    "EvictionResult",
     "Fertility",
     "GeneratedText",
+    "HEAD_CLASSES",
     "HeadAblation",
+    "HeadClasses",
     "ImatrixStatistics",
     "JsonComparison",
     "KLDivergence",
+    "KVArrays",
+    "KVGrowth",
+    "KVNorms",
+    "KV_ERROR_TYPES",
     "LatticeEvidence",
     "LayerDivergence",
     "LogitAttribution",
@@ -128,6 +176,7 @@ __all__ = [
     "NextToken",
     "NextTokenChange",
     "ODD_STRINGS",
+    "OutlierChannels",
     "Parity",
     "PatchMap",
     "PatchScan",
@@ -159,6 +208,7 @@ __all__ = [
     "ablate_each_head",
     "attention_lost",
     "attention_maps",
+    "attention_received",
     "audit_vocabulary",
     "block_zoom",
     "budget_by_family",
@@ -170,27 +220,40 @@ __all__ = [
     "compare_tokenizer_json",
     "compare_tokenizers",
     "copy_bandwidth",
+    "cosine_drift",
     "dequantize_speed",
     "display_piece",
+    "effective_ranks",
     "error_by_value",
     "error_change",
     "error_map",
     "error_pivot",
+    "eviction_table",
     "fertility",
     "file_errors",
     "find_lattice",
+    "follower_positions",
     "frontier",
+    "full_logits",
     "generated_text",
+    "head_classes",
     "imatrix_statistics",
     "judged_text",
     "kept_positions",
     "kl_by_position",
     "kl_divergence",
+    "kv_arrays",
+    "kv_errors",
+    "kv_frontier",
+    "kv_growth",
+    "kv_norms",
+    "kv_type_table",
     "lattice_table",
     "layer_divergence",
     "logit_attribution",
     "logit_lens",
     "logits_without",
+    "looks_of_heads",
     "matrices",
     "memory_by_part",
     "memory_plan",
@@ -200,6 +263,7 @@ __all__ = [
     "next_token",
     "next_token_change",
     "nmse",
+    "outlier_channels",
     "parity",
     "parity_table",
     "patch_by_layer",
@@ -207,8 +271,11 @@ __all__ = [
     "perplexity",
     "quant_error",
     "read_speed_record",
+    "repeated_tokens",
+    "replay_eviction",
     "residual_norms",
     "round_trips",
+    "run_eviction",
     "sample_text",
     "sampling_speed",
     "sampling_sweep",

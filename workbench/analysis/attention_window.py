@@ -11,11 +11,10 @@ Leaves out: what the loss does to the text; for that, the model has to run witho
 import numpy as np
 
 from ..errors import ParameterError
+from ..model.kv_run import N_SINK
 from .attention import AttentionMaps
 
 __all__ = ["N_SINK", "attention_lost", "kept_positions"]
-
-N_SINK = 4  # as many as in the paper
 
 
 def kept_positions(n_seen: int, budget: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 architectures  what differs between families, as data     config   the numbers, checked
 weights        tensors, packed                            rope     angles of positions
 kv_cache       keys and values of all positions           trace    looking inside
+kv_recorder    what the cache sees, token by token        kv_run   the same, saved and reopened
 transformer    the one forward pass                       load     load_model and Model
 devices        where it computes
 """
@@ -10,6 +11,8 @@ devices        where it computes
 from .architectures import ARCHITECTURES, Architecture
 from .config import ModelConfig
 from .kv_cache import KVCache
+from .kv_recorder import KVRecorder
+from .kv_run import KVRun
 from .load import Model, load_model, to_numpy
 from .rope import RopeConfig
 from .taps import tap_names
@@ -20,6 +23,8 @@ __all__ = [
     "ActivationTrace",
     "Architecture",
     "KVCache",
+    "KVRecorder",
+    "KVRun",
     "Model",
     "ModelConfig",
     "RopeConfig",

@@ -12,6 +12,21 @@ from .attention import (
 from .chat_tokens import chat_tokens_html
 from .file_map import plot_memory, plot_size_by, plot_treemap
 from .generated_text import generated_text_html, plot_generated_text
+from .kv_arrays import (
+    plot_channel_map,
+    plot_channel_shares,
+    plot_cosine_drift,
+    plot_effective_ranks,
+    plot_kv_errors,
+)
+from .kv_eviction import plot_kept_positions, plot_kv_frontier
+from .kv_growth import (
+    plot_attention_received,
+    plot_kv_growth,
+    plot_kv_norms,
+    plot_received_by_head,
+)
+from .kv_heads import plot_head_classes, plot_head_looks
 from .kv_step import plot_head_shares, plot_layer_shares
 from .layers import (
     plot_head_attribution,
@@ -54,9 +69,14 @@ __all__ = [
     "pieces_html",
     "plot_acceptance",
     "plot_attention_head",
+    "plot_attention_received",
     "plot_attention_tiles",
     "plot_block",
+    "plot_channel_map",
+    "plot_channel_shares",
     "plot_code_usage",
+    "plot_cosine_drift",
+    "plot_effective_ranks",
     "plot_error_by_value",
     "plot_error_change",
     "plot_error_heatmap",
@@ -67,7 +87,14 @@ __all__ = [
     "plot_generated_text",
     "plot_head_ablation",
     "plot_head_attribution",
+    "plot_head_classes",
+    "plot_head_looks",
     "plot_head_shares",
+    "plot_kept_positions",
+    "plot_kv_errors",
+    "plot_kv_frontier",
+    "plot_kv_growth",
+    "plot_kv_norms",
     "plot_launch_gaps",
     "plot_layer_attribution",
     "plot_layer_divergence",
@@ -82,6 +109,7 @@ __all__ = [
     "plot_patch_map",
     "plot_patch_scan",
     "plot_pieces",
+    "plot_received_by_head",
     "plot_residual_norms",
     "plot_roofline",
     "plot_sampling_sweep",

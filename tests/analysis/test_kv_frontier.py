@@ -1,0 +1,81 @@
+"""Tables of what smaller caches cost, and which of their rows are beaten by none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import workbench as wb
+from tests.conftest import BUILTIN_MODEL
+from workbench import analysis
+from workbench.errors import ParameterError
+
+
+@pytest.fixture(scope="module")
+def model():
+    with wb.load_model(BUILTIN_MODEL, device="cpu") as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def ids(model):
+    return model.tokenizer.encode("Once upon a time there was a dog who liked to run in the park.")
+
+
+def test_a_table_has_the_full_cache_and_each_policy_at_each_budget(model, ids):
+    table = analysis.eviction_table(model, ids, ["h2o", "tova"], [6, 10])
+    assert table["policy"].tolist() == ["full", "h2o", "h2o", "tova", "tova"]
+    assert table["budget"].tolist() == [pd.NA, 6, 10, 6, 10]
+    assert table["kl"][0] == 0 and (table["kl"][1:] > 0).all()
+    one = analysis.run_eviction(model, ids, "tova", 10).to_row()
+    assert table.iloc[4].to_dict() == one
+    assert table["bytes"].tolist() == [model.new_cache(n).nbytes for n in (len(ids), 6, 10, 6, 10)]
+
+
+def test_all_policies_are_run_by_default_and_a_function_under_its_name(model, ids):
+    table = analysis.eviction_table(model, ids, budgets=[8])
+    assert table["policy"].tolist() == ["full", *analysis.EVICTION_POLICIES][:-1]
+
+    def nothing(seen, budget, rng):
+        return np.zeros_like(seen.held)
+
+    assert analysis.eviction_table(model, ids, [nothing], [8])["policy"][1] == "nothing"
+
+
+def test_a_wrong_budget_or_policy_is_refused_before_anything_runs(model, ids):
+    model_that_must_not_run = type("Model", (), {"config": model.config})()
+    with pytest.raises(ParameterError, match="budget: no cache for streaming_llm"):
+        analysis.eviction_table(model_that_must_not_run, ids, budgets=[8, 4])
+    with pytest.raises(ParameterError, match="policy: no such way to evict"):
+        analysis.eviction_table(model_that_must_not_run, ids, ["h20"])
+
+
+def test_the_full_type_differs_in_nothing_and_another_a_little(model, ids):
+    table = analysis.kv_type_table(model, ids, ["f16", ("f32", "f16")])
+    assert list(zip(table["type_k"], table["type_v"], strict=True)) == [
+        ("f16", "f16"),
+        ("f32", "f16"),
+    ]
+    assert table["kl"][0] == 0 and 0 < table["kl"][1] < 1e-5
+    assert table["bytes"].tolist() == [
+        model.new_cache(len(ids), *types).nbytes for types in (("f16", "f16"), ("f32", "f16"))
+    ]
+
+
+def test_a_type_that_is_none_is_refused(model, ids):
+    with pytest.raises(ParameterError, match="no such cache type"):
+        analysis.kv_type_table(model, ids, ["f16", "q9_9"])
+    with pytest.raises(ParameterError, match="types: not a type of a cache; expected a name or a"):
+        analysis.kv_type_table(model, ids, [8])
+
+
+def test_the_frontier_has_what_nothing_beats_in_both():
+    table = pd.DataFrame(
+        {
+            "bytes": [8, 2, 4, 4, 6, 2],
+            "kl": [0.0, 0.9, 0.2, 0.3, 0.2, 0.8],
+            "policy": [*"abcdef"],
+        }
+    )
+    assert analysis.kv_frontier(table)["policy"].tolist() == ["f", "c", "a"]
+    with pytest.raises(ParameterError, match=r"table: no measured caches; .* got policy"):
+        analysis.kv_frontier(table[["policy"]])

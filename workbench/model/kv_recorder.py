@@ -1,0 +1,302 @@
+"""Takes down what the KV cache sees: for each token, layer and head, where it looks, what stays.
+
+    recorder = KVRecorder(model)
+    for step in generate(model, prompt, recorder=recorder): …       or  recorder.forward(ids, cache)
+    recorder.run.save(path)                                          a KVRun, opened without a model
+
+The prompt is recorded as well, a row for each of its tokens.
+Source: our own. Leaves out: what the numbers mean (`kv_run.py`), samplers (`records.Recorder`).
+"""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ParameterError, UnsupportedError
+from .decode_stats import DecodeStats
+from .kv_run import N_RECENT, N_SINK, KVRun
+from .trace import ActivationTrace
+
+if TYPE_CHECKING:
+    from .kv_cache import KVCache
+    from .load import Model
+
+__all__ = ["MAX_BYTES", "KVRecorder"]
+
+MAX_BYTES = 1 << 30
+TRACE_BYTES = 64 << 20  # maps of one piece of a prompt, which are let go once they are summed up
+WATCHED = ("kq_soft_max-*", "Kcur-*", "Vcur-*")
+
+
+class KVRecorder:
+    """Records one text; `run` is what was recorded so far.
+
+    Shares of attention are kept as float16, two bytes for each token, layer, head and position
+    before it: 64 heads and 400 tokens take 10 MB, and the square of that for longer texts. The
+    bytes are counted before anything runs (`nbytes`), and refused above max_bytes. Attention is
+    then computed as whole matrices, which takes time: on a CPU a token of the built-in model takes
+    about 60 % longer behind 200 positions, and twice as long behind 400.
+
+    With per_head=False the heads of a layer are kept as their mean, which takes a number of heads
+    fewer bytes; then a GPU's decode graph leaves the numbers by itself, where it covers the model
+    (else a warning says why each token takes the plain pass).
+    """
+
+    def __init__(self, model: "Model", per_head: bool = True, max_bytes: int = MAX_BYTES):
+        """model: whose tokens are recorded. max_bytes: most that the run may take.
+
+        Raises: ParameterError for a limit that is no positive number.
+        """
+        if not isinstance(max_bytes, int | np.integer) or max_bytes <= 0:
+            raise ParameterError(
+                f"max_bytes: no limit; expected a whole number of bytes from 1 up, got "
+                f"{max_bytes!r}"
+            )
+        self.model, self.per_head, self.max_bytes = model, bool(per_head), int(max_bytes)
+        config = model.config
+        layers = [config.of_layer(layer) for layer in range(config.n_layer)]
+        self._n_head = np.array([layer.n_head for layer in layers], np.int64)
+        self._n_head_kv = np.array([layer.n_head_kv for layer in layers], np.int64)
+        self._trace = _Watch(WATCHED, max_bytes=None)
+        self._graph: Any = None
+        self._first, self._ids, self._rows = 0, [], []
+
+    def __repr__(self) -> str:
+        return f"KVRecorder({self.n_tokens} tokens, {self.nbytes(0)} of {self.max_bytes} bytes)"
+
+    def __enter__(self) -> "KVRecorder":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._graph = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens recorded."""
+        return len(self._ids)
+
+    def nbytes(self, n_tokens: int, n_past: int = 0) -> int:
+        """Bytes of the run once n_tokens more are recorded.
+
+        n_past: positions held before the first of them; counts only before anything is recorded.
+        """
+        first = self._first if self._ids else n_past
+        n, seen = self.n_tokens + n_tokens, first + self.n_tokens + n_tokens
+        shares = self._n_head if self.per_head else np.ones_like(self._n_head)
+        n_shares = int(shares.sum()) * (seen * (seen + 1) - first * (first + 1)) // 2
+        n_layer, n_head, n_head_kv = len(shares), self._n_head.max(), self._n_head_kv.max()
+        a_token = 4 * n_layer * int(n_head + 2 * shares.max() + 2 * n_head_kv) + 8 * n_layer + 4
+        return 2 * n_shares + n * a_token + 16 * n_layer
+
+    def begin(self, model: "Model", n_tokens: int, cache: "KVCache") -> None:
+        """Say before a run that n_tokens at most come next; for `generate`.
+
+        Raises: ParameterError for another model than the recorder's, a cache that does not go on
+        where the recorded text ends, or more bytes than allowed.
+        """
+        if model is not self.model:
+            raise ParameterError(
+                f"recorder: made for another model; expected {self.model!r}, got {model!r}; take "
+                "KVRecorder(model) of the model that writes"
+            )
+        self._demand_going_on(cache.n_past)
+        self.demand_room(n_tokens, cache.n_past)
+
+    def demand_room(self, n_tokens: int, n_past: int = 0) -> None:
+        """Raises: ParameterError if n_tokens more would take more than max_bytes."""
+        needed = self.nbytes(n_tokens, n_past)
+        if needed > self.max_bytes:
+            raise ParameterError(
+                f"recorder: the run takes too much memory; expected up to max_bytes "
+                f"{self.max_bytes}, got {needed} for {self.n_tokens + n_tokens} tokens; record "
+                "fewer tokens, per_head=False, or with a larger max_bytes"
+            )
+
+    def forward(self, token_ids: Any, cache: "KVCache", last_only: bool = False) -> Any:
+        """Send tokens through the model, as `model.forward` does, and record them.
+
+        Returns: the logits, as there. Raises: as there, and ParameterError if the cache does not
+        go on where the recorded text ends, or for more bytes than allowed.
+        """
+        n_tokens = len(token_ids) if hasattr(token_ids, "__len__") else 0
+        n_past = getattr(cache, "n_past", 0)
+        self._demand_going_on(n_past)
+        self.demand_room(n_tokens, n_past)
+        if n_tokens == 1 and self._on_graph(token_ids[0], cache):
+            return self._one_token(int(token_ids[0]), cache)
+        return self._pieces(token_ids, cache, n_tokens, last_only)
+
+    @property
+    def run(self) -> KVRun:
+        """What was recorded so far. Raises: ParameterError before a first token."""
+        if not self._ids:
+            raise ParameterError(
+                "run: nothing was recorded; expected at least one token, got none; pass the "
+                "recorder to generate as recorder=…, or call its forward"
+            )
+        piece_of = self.model.tokenizer.piece
+        pieces = tuple(piece_of(i).decode("utf-8", "replace") for i in self._ids)
+        metadata, columns = self.model.gguf.metadata, zip(*self._rows, strict=True)
+        masses, *numbers = (list(column) for column in columns)
+        return KVRun(
+            str(metadata.get("general.name", self.model.config.architecture)),
+            self._first,
+            self.per_head,
+            pieces,
+            np.array(self._ids, np.int32),
+            self._n_head,
+            self._n_head_kv,
+            np.concatenate(masses),
+            *(np.concatenate(rows) for rows in numbers),
+        )
+
+    def _pieces(self, token_ids: Any, cache: "KVCache", n_tokens: int, last_only: bool) -> Any:
+        """The plain pass, in pieces whose maps of attention stay within TRACE_BYTES."""
+        before, n_rows, logits = getattr(cache, "n_past", 0), len(self._rows), []
+        a_row = 4 * int(self._n_head.sum()) * (before + n_tokens)
+        n_piece = max(1, TRACE_BYTES // max(a_row, 1))
+        try:
+            for start in range(0, max(n_tokens, 1), n_piece):
+                piece = token_ids[start : start + n_piece] if n_tokens > n_piece else token_ids
+                made = self.model.forward(piece, cache, self._trace, last_only)
+                logits = [made] if last_only else [*logits, made]
+                self._rows.append(self._row(cache, len(piece)))
+        except BaseException:  # all of the text, or none
+            del self._rows[n_rows:]
+            if n_tokens > n_piece:
+                cache.truncate(before)
+            raise
+        self._note(cache, before, n_tokens)
+        ops = self.model.network.ops
+        return logits[0] if len(logits) == 1 else ops.concatenate(logits)
+
+    def _row(self, cache: "KVCache", n_tokens: int) -> tuple[np.ndarray, ...]:
+        """Masses and the other arrays of KVRun, of the tokens that just went through."""
+        layers, trace, n_past = range(len(self._n_head)), self._trace, cache.n_past - n_tokens
+        shares = _padded([trace[f"kq_soft_max-{i}"] for i in layers])  # (L, H, T, S)
+        entropy, there = _entropy(shares), np.arange(shares.shape[1]) < self._n_head[:, None]
+        if not self.per_head:
+            shares = np.nanmean(shares, axis=1, keepdims=True)
+            there = np.ones((len(there), 1), bool)
+        norms = (
+            _padded([_norm(trace[f"{name}-{i}"]) for i in layers]).transpose(2, 0, 1)
+            for name in ("Kcur", "Vcur")
+        )
+        return (
+            _ragged(shares[there], n_past),
+            entropy,
+            shares[..., :N_SINK].sum(axis=3).transpose(2, 0, 1),
+            _recent(shares, n_past),
+            *norms,
+            np.tile(_bytes_a_position(cache), (n_tokens, 1)),
+        )
+
+    def _on_graph(self, token_id: Any, cache: "KVCache") -> bool:
+        """Whether the GPU's decode graph takes a token; a warning where it should and cannot.
+
+        What is no token id is left to the plain pass, which says so.
+        """
+        if self.model.device == "cpu" or self.per_head or self._graph is False:
+            return False
+        if not isinstance(token_id, int | np.integer):
+            return False
+        if not 0 <= token_id < self.model.config.n_vocab:
+            return False
+        if self._graph is None or self._graph.cache is not cache:
+            from .decode_graph import DecodeGraph  # imports cupy, which only a GPU needs
+
+            try:
+                self._graph = DecodeGraph(self.model.network, cache, with_stats=True)
+            except UnsupportedError as error:
+                self._graph = False
+                warnings.warn(f"recorder: tokens take the plain pass, as {error}", stacklevel=4)
+        return self._graph is not False
+
+    def _one_token(self, token_id: int, cache: "KVCache") -> Any:
+        before = cache.n_past
+        logits = self._graph.run(token_id).copy()[None]
+        self._rows.append(self._graph_row(self._graph.statistics(), cache))
+        self._note(cache, before, 1)
+        return logits
+
+    def _graph_row(self, stats: DecodeStats, cache: "KVCache") -> tuple[np.ndarray, ...]:
+        mean = stats.mass / self._n_head[:, None].astype(np.float32)  # (L, S)
+        sink, recent = (mean[:, part].sum(axis=1)[None, :, None] for part in _PARTS)
+        return (
+            mean.astype(np.float16).ravel(),
+            stats.entropy[None],
+            sink,
+            recent,
+            stats.k_norm[None],
+            stats.v_norm[None],
+            _bytes_a_position(cache)[None],
+        )
+
+    def _demand_going_on(self, n_past: int) -> None:
+        if self._ids and n_past != self._first + self.n_tokens:
+            raise ParameterError(
+                f"recorder: the cache does not go on where the recorded text ends; expected n_past "
+                f"{self._first + self.n_tokens}, got {n_past}; take a new KVRecorder for another "
+                "text"
+            )
+
+    def _note(self, cache: "KVCache", before: int, n_tokens: int) -> None:
+        if not self._ids:
+            self._first = before
+        self._ids.extend(cache.token_ids[-n_tokens:].tolist())
+
+
+class _Watch(ActivationTrace):
+    """A trace that finds its names once and not for every token, which takes a third of a token."""
+
+    def begin(self, network: Any, n_tokens: int, n_past: int, last_only: bool = False) -> None:
+        if self._network is not network:
+            super().begin(network, n_tokens, n_past, last_only)
+        self._n_tokens, self._n_past, self._last_only = n_tokens, n_past, last_only
+        self._captured = {}
+
+
+_PARTS = (slice(None, N_SINK), slice(-N_RECENT, None))
+
+
+def _padded(layers: list[np.ndarray]) -> np.ndarray:
+    """(n, …) of each layer -> (L, most n, …) float32, NaN where a layer has fewer."""
+    most = max(len(x) for x in layers)
+    if all(len(x) == most for x in layers):
+        return np.stack(layers)
+    out = np.full((len(layers), most, *layers[0].shape[1:]), np.nan, np.float32)
+    for layer, x in enumerate(layers):
+        out[layer, : len(x)] = x
+    return out
+
+
+def _ragged(shares: np.ndarray, n_past: int) -> np.ndarray:
+    """Maps (heads of all layers, T, S) as the float16 shares of one token after another."""
+    shares = shares.astype(np.float16)
+    n_tokens = shares.shape[1]
+    return np.concatenate([shares[:, i, : n_past + i + 1].ravel() for i in range(n_tokens)])
+
+
+def _recent(shares: np.ndarray, n_past: int) -> np.ndarray:
+    """(L, H, T, S) -> (T, L, H): what falls on the last positions of each token."""
+    positions = np.arange(n_past, n_past + shares.shape[2])[:, None]
+    recent = positions - np.arange(shares.shape[3]) < N_RECENT
+    return (shares * recent).sum(axis=3).transpose(2, 0, 1)
+
+
+def _entropy(shares: np.ndarray) -> np.ndarray:
+    """(L, H, T, S) shares -> (T, L, H) nats."""
+    logs = np.log(np.where(shares > 0, shares, 1))
+    return -np.einsum("lhts,lhts->tlh", shares, logs)
+
+
+def _norm(x: np.ndarray) -> np.ndarray:
+    """(T, K, D) -> (K, T)."""
+    return np.sqrt(np.einsum("tkd,tkd->kt", x, x))
+
+
+def _bytes_a_position(cache: "KVCache") -> np.ndarray:
+    """(L,) int64: bytes of one slot of each layer, key and value."""
+    pairs = (cache.buffers(layer) for layer in range(cache.n_layer))
+    return np.array([sum(x.nbytes // len(x) for x in pair) for pair in pairs], np.int64)
