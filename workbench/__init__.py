@@ -32,6 +32,7 @@ from .model import (
     Model,
     ModelConfig,
     load_model,
+    predict_cache_bytes,
     to_numpy,
 )
 from .quants import dequantize, open_gguf, quantize, validate_gguf
@@ -75,6 +76,7 @@ __all__ = [
     "open_gguf",
     "panels",
     "plots",
+    "predict_cache_bytes",
     "quantize",
     "quantize_file",
     "read_imatrix",

@@ -61,6 +61,25 @@ def test_the_full_type_differs_in_nothing_and_another_a_little(model, ids):
     ]
 
 
+def test_fewer_bits_cost_more_and_bits_of_keys_more_than_bits_of_values(model):
+    prompt = "Once upon a time, there was a little girl named Lily. She had a red ball."
+    cache = model.new_cache(100)
+    list(wb.generate(model, prompt, wb.SamplingParams(seed=5), 80, cache=cache))
+    types = ["f16", "q8_0", "q5_0", "q4_0", ("q8_0", "q4_0"), ("q4_0", "q8_0")]
+    table = analysis.kv_type_table(model, cache.token_ids, types)
+    *alike, coarse_values, coarse_keys = table["kl"]
+    assert alike == sorted(alike) and alike[0] == 0 < alike[1]
+    assert alike[1] < coarse_values < coarse_keys
+    assert table["bytes"][4] == table["bytes"][5] < table["bytes"][1] < table["bytes"][0]
+
+
+def test_types_of_layers_are_named_one_after_another(model, ids):
+    layers = ["f16"] * 7 + ["q8_0"]
+    table = analysis.kv_type_table(model, ids, [(layers, "f16")])
+    assert table["type_k"][0] == "f16 f16 f16 f16 f16 f16 f16 q8_0"
+    assert 0 < table["kl"][0] < 1e-3
+
+
 def test_a_type_that_is_none_is_refused(model, ids):
     with pytest.raises(ParameterError, match="no such cache type"):
         analysis.kv_type_table(model, ids, ["f16", "q9_9"])

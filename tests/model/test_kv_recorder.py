@@ -83,6 +83,13 @@ def test_norms_and_bytes_are_those_of_the_cache(model, ids, run):
     assert run.bytes_written.sum() * cache.n_ctx == cache.nbytes * run.n_tokens
 
 
+@pytest.mark.parametrize("types", [("q8_0", "q4_0"), (["f16"] * 4 + ["q5_1"] * 4, "f32")])
+def test_bytes_of_quantized_types_are_those_of_their_blocks(model, ids, types):
+    recorder, cache = wb.KVRecorder(model), model.new_cache(64, *types)
+    recorder.forward(ids, cache)
+    assert recorder.run.bytes_written.sum() * cache.n_ctx == cache.nbytes * len(ids)
+
+
 def test_a_prompt_in_pieces_and_token_by_token_gives_the_same_run(model, ids, run, monkeypatch):
     assert_same(recorded(model, ids, len(ids)), run, HALF)
     monkeypatch.setattr(kv_recorder, "TRACE_BYTES", 4 * 64 * len(ids) * 4)  # four tokens at once

@@ -52,7 +52,7 @@ def test_types_are_named_points_and_the_best_are_joined():
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_allclose(lines["cache type (k / v)"].get_xydata(), [[4.2, 1e-4], [3, 2e-3]])
     np.testing.assert_allclose(lines["best for their bytes"].get_xydata(), [[2, 0.1], [3, 2e-3]])
-    assert [text.get_text() for text in ax.texts] == ["q8_0", "q8_0 / q4_0"]
+    assert [text.get_text() for text in ax.texts] == ["q8_0 / q4_0", "q8_0"]
 
 
 def test_nothing_to_draw_is_refused():

@@ -63,12 +63,15 @@ def eviction_table(
 
 
 def kv_type_table(
-    model: Model, ids: str | Sequence[int], types: Iterable[CacheType]
+    model: Model,
+    ids: str | Sequence[int],
+    types: Iterable[CacheType],
+    rotate: bool | None = None,
 ) -> pd.DataFrame:
     """Send a text through the model with caches of other types.
 
     ids: the text, or its token ids. types: each a name for keys and values alike, such as "q8_0",
-    or a pair of what `new_cache` takes as type_k and type_v.
+    or a pair of what `new_cache` takes as type_k and type_v. rotate: as for `new_cache`.
     Returns: a row each: type_k, type_v, and against the full float16 cache kl, kl_max, top1, ppl,
     and bytes, as in `eviction_table`. Raises: ParameterError, also for a type that the model's
     cache cannot have.
@@ -76,11 +79,13 @@ def kv_type_table(
     ids = checked_text(model, ids)
     pairs = [_pair(kind) for kind in types]
     for type_k, type_v in pairs:
-        model.new_cache(1, type_k, type_v)  # refused now, not after the others have run
+        model.new_cache(
+            1, type_k, type_v, rotate=rotate
+        )  # refused now, not after the others have run
     base = to_numpy(model.forward(ids, model.new_cache(len(ids))))
     rows = []
     for type_k, type_v in _with_bar(pairs, "cache types"):
-        cache = model.new_cache(len(ids), type_k, type_v)
+        cache = model.new_cache(len(ids), type_k, type_v, rotate=rotate)
         effect = cache_effect(base, to_numpy(model.forward(ids, cache)), ids, cache.nbytes)
         rows.append({"type_k": _said(type_k), "type_v": _said(type_v), **effect.to_row()})
     return pd.DataFrame(rows)

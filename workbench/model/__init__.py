@@ -10,6 +10,7 @@ devices        where it computes
 
 from .architectures import ARCHITECTURES, Architecture
 from .config import ModelConfig
+from .kv_bytes import CacheBytes, predict_cache_bytes
 from .kv_cache import KVCache
 from .kv_recorder import KVRecorder
 from .kv_run import KVRun
@@ -22,6 +23,7 @@ __all__ = [
     "ARCHITECTURES",
     "ActivationTrace",
     "Architecture",
+    "CacheBytes",
     "KVCache",
     "KVRecorder",
     "KVRun",
@@ -29,6 +31,7 @@ __all__ = [
     "ModelConfig",
     "RopeConfig",
     "load_model",
+    "predict_cache_bytes",
     "tap_names",
     "to_numpy",
 ]

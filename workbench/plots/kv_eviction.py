@@ -77,11 +77,12 @@ def _draw_types(types: pd.DataFrame, ax: Axes) -> None:
     rows = types[types["kl"] > 0]
     style = {"marker": "*", "color": "#000000", "linestyle": "none", "label": "cache type (k / v)"}
     ax.plot(rows["bytes"] / 1000, rows["kl"], markersize=9, **style)
-    for row in rows.to_dict("records"):
+    for index, row in enumerate(rows.sort_values(["bytes", "kl"]).to_dict("records")):
         k, v = row["type_k"], row["type_v"]
         place = (row["bytes"] / 1000, row["kl"])
-        style = {"textcoords": "offset points", "xytext": (6, -3), "fontsize": 8}
-        ax.annotate(k if k == v else f"{k} / {v}", place, **style)
+        away, side = (((-4, -11), "right"), ((5, 3), "left"))[index % 2]  # names of neighbours
+        style = {"textcoords": "offset points", "xytext": away, "ha": side}
+        ax.annotate(k if k == v else f"{k} / {v}", place, fontsize=8, **style)
 
 
 def plot_kept_positions(
