@@ -83,6 +83,17 @@ def test_one_token_reads_a_float16_cache_as_it_lies(name, d, dv, s):
     np.testing.assert_allclose(attention(q, k, v, rules, position), expected, 0, 4 * SAME)
 
 
+def test_the_matrices_of_one_token_come_from_the_cache_as_it_lies():
+    rng = np.random.default_rng(5)
+    q = rng.standard_normal((1, 4, 32)).astype(np.float32)
+    k, v = rng.standard_normal((2, 9, 2, 32)).astype(np.float16)
+    scores = attention_scores(q, k)
+    np.testing.assert_allclose(scores, attention_scores(q, k.astype(np.float32)), 0, 1e-5)
+    shares = np.asfortranarray(attention_probs(scores, AttentionRules(0.2), 8))
+    mixed = attention_values(shares.astype(np.float64), v)
+    np.testing.assert_allclose(mixed, attention_values(shares, v.astype(np.float32)), 0, 1e-5)
+
+
 def test_other_caches_are_widened_first():
     k = np.zeros((3, 2, 16), np.float16)
     assert not reads(k[:, :, :8]) and not reads(k[:, :, ::-1]) and not reads(k[:0])

@@ -156,6 +156,8 @@ def attention_scores(q: np.ndarray, k: np.ndarray) -> np.ndarray:
 
     q: (T, H, D) float32; k: (S, K, D). Returns: (H, T, S) float32.
     """
+    if len(q) == 1 and reads(k):
+        return row_scores(q[0], k)[:, None]
     return _scores(q, _widen(k).transpose(1, 2, 0))
 
 
@@ -169,6 +171,8 @@ def attention_probs(kq: np.ndarray, rules: AttentionRules, first: int) -> np.nda
 
 def attention_values(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Values mixed by shares. probs: (H, T, S) float32; v: (S, K, Dv). Returns: (T, H * Dv)."""
+    if probs.shape[1] == 1 and reads(v):
+        return row_values(probs[:, 0], v).reshape(1, -1)
     return _values(probs, _widen(v).transpose(1, 0, 2)).reshape(probs.shape[1], -1)
 
 

@@ -23,7 +23,7 @@ def reads(x: np.ndarray) -> bool:
 def row_scores(q: np.ndarray, k: np.ndarray) -> np.ndarray:
     """One token's queries times keys. q: (H, D) float32; k: (S, K, D). Returns: (H, S)."""
     scores = np.empty((len(q), len(k)), np.float32)
-    q = np.ascontiguousarray(q)
+    q = np.ascontiguousarray(q, np.float32)
     _kernels().row_scores(q, k.shape[1], _address(k), *k.strides[:2], scores)
     return scores
 
@@ -31,6 +31,7 @@ def row_scores(q: np.ndarray, k: np.ndarray) -> np.ndarray:
 def row_values(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Values mixed by shares. probs: (H, S) float32; v: (S, K, Dv). Returns: (H, Dv)."""
     out = np.zeros((len(probs), v.shape[2]), np.float32)
+    probs = np.ascontiguousarray(probs, np.float32)
     _kernels().row_values(probs, v.shape[1], _address(v), *v.strides[:2], out)
     return out
 
