@@ -229,9 +229,6 @@ def test_tensors_without_weights_stay_empty(tmp_path):
 
 def test_what_this_version_cannot_do_is_refused(tiny, tmp_path):
     out = tmp_path / "out.gguf"
-    write_gguf(tmp_path / "part.gguf", METADATA | {"split.count": 3}, WEIGHTS)
-    with pytest.raises(UnsupportedError, match="is one of 3 parts of a model"):
-        quantize_file(tmp_path / "part.gguf", out, "Q4_0")
     write_gguf(tmp_path / "big.gguf", METADATA, WEIGHTS, byte_order="big")
     with pytest.raises(UnsupportedError, match="is big-endian"):
         quantize_file(tmp_path / "big.gguf", out, "Q4_0")

@@ -10,6 +10,7 @@ Left out: what the bytes mean.
 from typing import NoReturn
 
 from ..errors import GGUFError
+from .source import Source
 from .strings import decode_text
 
 __all__ = ["REPAIR", "Cursor"]
@@ -20,8 +21,9 @@ REPAIR = "the file is damaged or was not fully downloaded: fetch it again"
 class Cursor:
     """A place in the file's bytes that moves forward and never past the end."""
 
-    def __init__(self, data: memoryview, path: str):
-        self.data, self.path = data, path
+    def __init__(self, source: Source):
+        self.data, self.path = source.data, source.path
+        self._source, self._have = source, 0
         self.pos = 0
         self.item = "header"  # what is being read, for messages: a key, a tensor
         self.byte_order = "little"
@@ -40,7 +42,14 @@ class Cursor:
                 f"{what} passes the end of the file; expected {n} bytes, got {left}; {REPAIR}"
             )
         self.pos = start + n
+        self.reach(self.pos)
         return start
+
+    def reach(self, stop: int) -> memoryview:
+        """The file's bytes from the start, up to `stop` or farther: what of them is there."""
+        if stop > self._have:
+            self._have = self._source.reach(stop)
+        return self.data[: self._have]
 
     def number(self, size: int, what: str) -> int:
         """An unsigned number of `size` bytes."""

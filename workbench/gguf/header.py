@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from .cursor import REPAIR, Cursor
 from .metadata import Layout, Metadata
+from .source import Source
 from .tensor_info import TensorInfo, place_tensors, read_tensor_infos
 from .types import DEFAULT_ALIGNMENT, align_up
 from .values import read_value
@@ -29,32 +30,38 @@ class Header:
     metadata: Metadata
     tensors: dict[str, TensorInfo]
     alignment: int
+    pairs_offset: int  # of the first metadata pair
+    infos_offset: int
+    infos_end: int
     data_offset: int
 
 
-def parse_header(data: memoryview, path: str) -> Header:
+def parse_header(source: Source, shard: int = 0) -> Header:
     """Read version, metadata and tensor infos of a file that starts with the magic bytes.
 
-    data: all bytes of the file (tensors are checked against its length); path: for messages.
+    source: the file (tensors are checked against its size); shard: which of a model's files it is.
     Raises: GGUFError naming the byte and the key or tensor.
     """
-    cursor = Cursor(data, path)
+    data, cursor = source.data, Cursor(source)
     cursor.take(4, "magic")
     _read_version(cursor)
     # The smallest tensor info is an empty name, no dims, type and offset; the smallest pair an
     # empty key, a type and one byte.
     n_tensors = cursor.count("number of tensors", cursor.count_bytes + 16)
     n_kv = cursor.count("number of metadata pairs", cursor.count_bytes + 5)
-    values, types, spans = {}, {}, {}
+    values, types, spans, pairs_offset = {}, {}, {}, cursor.pos
     for i in range(n_kv):
         _read_pair(cursor, f"metadata pair {i + 1} of {n_kv}", values, types, spans)
     alignment = _alignment(cursor, values, types, spans)
+    infos_offset = cursor.pos
     infos = read_tensor_infos(cursor, n_tensors)
     data_offset = align_up(cursor.pos, alignment)
-    tensors, end = place_tensors(cursor, infos, alignment, data_offset)
+    tensors, end = place_tensors(cursor, infos, alignment, data_offset, shard)
     pads_end = len(data) >= (align_up(end, alignment) if infos else data_offset)
     layout = Layout(cursor.version, cursor.byte_order, bool(infos), pads_end)
-    return Header(Metadata(values, types, spans, data, layout), tensors, alignment, data_offset)
+    metadata = Metadata(values, types, spans, data, layout)
+    places = (pairs_offset, infos_offset, cursor.pos, data_offset)
+    return Header(metadata, tensors, alignment, *places)
 
 
 def _read_version(cursor: Cursor) -> None:

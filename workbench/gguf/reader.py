@@ -1,24 +1,24 @@
 """Open a GGUF file: the header parsed, the tensor data mapped and read when it is touched.
 
 Source: the GGUF specification (ggml/docs/gguf.md).
-Left out: split and remote files, and decoding: `dequantize` calls the decoder that the file was
-opened with (layer 2 passes its own). A file that another program truncates while it is open here
-ends the process with SIGBUS, as with every memory map.
+Left out: decoding: `dequantize` calls the decoder that the file was opened with (layer 2 passes its
+own); where bytes come from (`source.py`, `remote.py`), what shards are (`shards.py`). A file that
+another program truncates while it is open here ends the process with SIGBUS, as with every map.
 """
 
 import difflib
-import mmap
 import operator
 import os
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import GGUFError, GGUFNotFoundError, ParameterError, UnsupportedError
-from .header import Header, parse_header
+from ..errors import GGUFError, ParameterError, UnsupportedError
+from .layout import FileLayout, file_layout
 from .metadata import Metadata
+from .shards import Shard, complete, open_source, read_shard
+from .source import Source
 from .tensor_info import TensorInfo
 from .types import GGML_TYPES
 
@@ -26,76 +26,21 @@ __all__ = ["GGUFFile", "open_gguf"]
 
 Decoder = Callable[[np.ndarray, str, str], np.ndarray]  # raw, type name, byte order -> float32
 
-# How files start that people open by mistake, and what to do about each.
-_LOOK_ALIKES = (
-    (b"version https://git-lfs", "it is a git-lfs pointer, not the model: run `git lfs pull`"),
-    (b"PK\x03\x04", "it looks like a zip or PyTorch file: convert it to GGUF first"),
-    (b"\x80\x02", "it looks like a Python pickle: convert it to GGUF first"),
-    (b"\x1f\x8b", "it looks like a gzip file: unpack it first"),
-    (b"lmgg", "it is a GGML file from before GGUF: convert it to GGUF first"),
-    (b"fmgg", "it is a GGML file from before GGUF: convert it to GGUF first"),
-    (b"tjgg", "it is a GGML file from before GGUF: convert it to GGUF first"),
-    (b"<", "it looks like a web page: download the file itself"),
-)
 
+def open_gguf(
+    path: str | os.PathLike, decode: Decoder | None = None, whole: bool = True
+) -> "GGUFFile":
+    """Open a GGUF file for reading, or all files of a split model, given any of them.
 
-def open_gguf(path: str | os.PathLike, decode: Decoder | None = None) -> "GGUFFile":
-    """Open the GGUF file at `path` for reading.
-
+    path: of a file, or where one is: "https://…", "hf://owner/repository/file.gguf"; of a remote
+    file only its header is read, and each tensor when it is asked for.
+    whole: False opens one file of a split model alone.
     decode: called as decode(raw uint8 (…, bytes), type name, byte order) -> float32 (…, n).
     Returns: GGUFFile, best used in a `with` statement.
     Raises: GGUFNotFoundError if there is no such file, GGUFError if it is no sound GGUF file.
     """
-    name, data = _map_file(path)
-    if len(data) == 0 or data[:4] != b"GGUF":
-        raise GGUFError(
-            f"{name}, byte 0: not a GGUF file; expected it to start with b'GGUF', "
-            f"got {bytes(data[:4])!r}; {_hint(bytes(data[:64]))}"
-        )
-    return GGUFFile(name, parse_header(data, name), data, decode)
-
-
-def _map_file(path: str | os.PathLike) -> tuple[str, memoryview]:
-    """The file's name and its bytes as a read-only memory map."""
-    try:
-        name = os.fsdecode(path)
-        kind = os.stat(name).st_mode
-        if not stat.S_ISREG(kind):  # checked before opening, which would wait on a pipe
-            what = "a directory" if stat.S_ISDIR(kind) else "a device or pipe"
-            raise GGUFError(f"{name}: not a file; expected a .gguf file, got {what}; name the file")
-        with open(name, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return name, memoryview(b"")
-            return name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError:
-        raise GGUFNotFoundError(
-            f"{path}: no such file; expected a .gguf file, got nothing; check the path"
-        ) from None
-    except OSError as error:
-        raise GGUFError(
-            f"{path}: cannot be read; expected a readable file, got {error.strerror}; "
-            "check the path and its permissions"
-        ) from None
-    except (TypeError, ValueError) as error:
-        if isinstance(error, GGUFError):
-            raise
-        raise ParameterError(
-            f"path: not a path; expected a string or Path, got {path!r}; give the file's path"
-        ) from None
-
-
-def _hint(start: bytes) -> str:
-    """What a file that starts so probably is, and what to do."""
-    if not start:
-        return "the file is empty: download it again"
-    for prefix, advice in _LOOK_ALIKES:
-        if start.startswith(prefix):
-            return advice
-    if start[8:10] == b'{"':
-        return "it looks like a safetensors file: convert it to GGUF first"
-    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
-        return "it looks like a text file: check the path"
-    return "check the path, or download the file again"
+    first = read_shard(open_source(path))
+    return GGUFFile(complete(first) if whole else [first], decode)
 
 
 class GGUFFile:
@@ -104,15 +49,25 @@ class GGUFFile:
     Views from `raw` and `metadata` stay valid after `close`: they keep the memory map alive.
     """
 
-    def __init__(self, path: str, header: Header, data: memoryview, decode: Decoder | None):
-        self.path: str = path
-        self.size: int = len(data)  # bytes
+    def __init__(self, shards: Sequence[Shard], decode: Decoder | None):
+        """shards: one, or all of a split model in their order, whose first says everything."""
+        header = shards[0].header
+        self.path: str = shards[0].path
+        self.shards: tuple[Shard, ...] = tuple(shards)
+        self.size: int = sum(shard.nbytes for shard in shards)  # bytes
         self.alignment: int = header.alignment
         self.data_offset: int = header.data_offset  # absolute, bytes
         self.metadata: Metadata = header.metadata
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(header.tensors)
-        self._data: memoryview | None = data
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+            {name: info for shard in shards for name, info in shard.header.tensors.items()}
+        )
+        self._sources: tuple[Source, ...] | None = tuple(shard.source for shard in shards)
         self._decode = decode
+
+    @property
+    def layout(self) -> FileLayout:
+        """Which bytes of the file, or of each file of a split model, are what."""
+        return file_layout(self.shards)
 
     @property
     def version(self) -> int:
@@ -131,15 +86,25 @@ class GGUFFile:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed, " if self._data is None else ""
+        state = "closed, " if self._sources is None else ""
+        n_shards, n_fetched = len(self.shards), self.n_fetched
+        split = f" in {n_shards} files" if n_shards > 1 else ""
+        fetched = "" if n_fetched is None else f", {n_fetched} of them fetched"
         return (
             f"GGUFFile({os.path.basename(self.path)!r}: {state}version {self.version}, "
-            f"{len(self.metadata)} keys, {len(self.tensors)} tensors, {self.size} bytes)"
+            f"{len(self.metadata)} keys, {len(self.tensors)} tensors, {self.size} bytes"
+            f"{split}{fetched})"
         )
+
+    @property
+    def n_fetched(self) -> int | None:
+        """Bytes of a remote file that were sent so far; None for a local one."""
+        counts = [getattr(shard.source, "n_fetched", None) for shard in self.shards]
+        return None if None in counts else sum(counts)
 
     def close(self) -> None:
         """Let go of the tensor data; the map goes when the last view of it does."""
-        self._data = None
+        self._sources = None
 
     def raw(self, name: str) -> np.ndarray:
         """The bytes of a tensor as they lie in the file.
@@ -148,13 +113,15 @@ class GGUFFile:
         Raises: ParameterError if there is no such tensor, GGUFError if the file is closed.
         """
         info = self._info(name)
-        if self._data is None:
+        if self._sources is None:
             raise GGUFError(
                 f"{self.path}: the file is closed; expected an open file to read tensor {name!r} "
                 "from, got a closed one; open it again or read inside the `with` block"
             )
         row = GGML_TYPES[info.type].row_bytes(info.shape[-1] if info.shape else 1)
-        flat = np.frombuffer(self._data, np.uint8)[info.offset : info.offset + info.nbytes]
+        source, stop = self._sources[info.shard], info.offset + info.nbytes
+        source.fetch(info.offset, stop)
+        flat = np.frombuffer(source.data, np.uint8)[info.offset : stop]
         return flat.reshape(*info.shape[:-1], row)
 
     def dequantize(self, name: str, rows: int | slice | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ in ggml/src/gguf.cpp. Left out: llama.cpp's rule that tensors lie in order witho
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .cursor import REPAIR, Cursor
@@ -33,6 +33,7 @@ class TensorInfo:
     type: str
     nbytes: int
     offset: int  # absolute, in bytes from the start of the file
+    shard: int = 0  # which of the files of a split model
 
     @property
     def n_elements(self) -> int:
@@ -104,7 +105,11 @@ def _tensor_bytes(cursor: Cursor, shape: tuple[int, ...], type_: GGMLType) -> in
 
 
 def place_tensors(
-    cursor: Cursor, infos: dict[str, tuple[int, TensorInfo]], alignment: int, data_offset: int
+    cursor: Cursor,
+    infos: dict[str, tuple[int, TensorInfo]],
+    alignment: int,
+    data_offset: int,
+    shard: int = 0,
 ) -> tuple[dict[str, TensorInfo], int]:
     """Tensors with absolute offsets, all inside the file and apart; and where the last one ends."""
     tensors, size = {}, len(cursor.data)
@@ -116,7 +121,7 @@ def place_tensors(
                 f"{REPAIR}",
                 start,
             )
-        placed = TensorInfo(name, info.shape, info.type, info.nbytes, data_offset + info.offset)
+        placed = replace(info, offset=data_offset + info.offset, shard=shard)
         if placed.offset + placed.nbytes > size:
             cursor.fail(
                 f"data passes the end of the file; expected {placed.nbytes} bytes from byte "

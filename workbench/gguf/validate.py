@@ -6,20 +6,19 @@ Source: the GGUF specification (ggml/docs/gguf.md) and llama.cpp's loader, as `r
 Left out: what lies in the tensors, which layer 2 checks (`workbench.quants.validate_data`).
 """
 
-import mmap
 import os
-import stat
 from dataclasses import dataclass
 
-from ..errors import GGUFError, GGUFNotFoundError, ParameterError
+from ..errors import ParameterError
 from .findings import Findings
 from .rules import PROFILES
 from .rules_metadata import alignment_of, check_metadata
 from .rules_split import check_split
 from .rules_tensors import PlacedTensor, check_tensors
+from .source import map_file
 from .walk import Walk, walk_header
 
-__all__ = ["CheckedFile", "check_file", "map_bytes"]
+__all__ = ["CheckedFile", "check_file"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ def check_file(path: str | os.PathLike, profile: str) -> CheckedFile:
             f"profile: not known; expected one of {', '.join(PROFILES)}, got {profile!r}; "
             "choose one of these"
         )
-    name, data = map_bytes(path)
+    name, data = map_file(path)
     walk, tensors = _check_bytes(data, profile)
     if walk.complete:
-        check_split(name, walk, lambda shard: _check_bytes(map_bytes(shard)[1], profile)[0])
+        check_split(name, walk, lambda shard: _check_bytes(map_file(shard)[1], profile)[0])
     return CheckedFile(name, walk, walk.findings, tuple(tensors))
 
 
@@ -55,31 +54,3 @@ def _check_bytes(data: memoryview, profile: str) -> tuple[Walk, list[PlacedTenso
     walk = walk_header(data, Findings(profile))
     check_metadata(walk)
     return walk, check_tensors(walk, alignment_of(walk))
-
-
-def map_bytes(path: str | os.PathLike) -> tuple[str, memoryview]:
-    """A file's name and bytes, memory-mapped."""
-    try:
-        name = os.fsdecode(path)
-        if not stat.S_ISREG(os.stat(name).st_mode):  # before opening, which would wait on a pipe
-            raise GGUFError(
-                f"{name}: not a file; expected a .gguf file, got a directory, device or pipe; "
-                "name the file"
-            )
-        with open(name, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return name, memoryview(b"")
-            return name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError:
-        raise GGUFNotFoundError(
-            f"{path}: no such file; expected a .gguf file, got nothing; check the path"
-        ) from None
-    except OSError as error:
-        raise GGUFError(
-            f"{path}: cannot be read; expected a readable file, got {error.strerror}; "
-            "check the path and its permissions"
-        ) from None
-    except TypeError:
-        raise ParameterError(
-            f"path: not a path; expected a string or Path, got {path!r}; give the file's path"
-        ) from None

@@ -70,7 +70,11 @@ def _read_array(cursor: Cursor, depth: int) -> tuple[Any, str]:
 def _read_strings(cursor: Cursor) -> StringArray:
     prefix = cursor.count_bytes
     count = cursor.count("array length", prefix)
-    bounds = string_bounds(cursor.data, cursor.pos, count, prefix, cursor.byte_order)
+    data = cursor.reach(cursor.pos + count * prefix)
+    bounds = string_bounds(data, cursor.pos, count, prefix, cursor.byte_order)
+    while isinstance(bounds, int) and len(data) < len(cursor.data):  # not all is there yet
+        data = cursor.reach(len(data) + 1)
+        bounds = string_bounds(data, cursor.pos, count, prefix, cursor.byte_order)
     if isinstance(bounds, int):
         cursor.fail(
             f"string {bounds} of an array passes the end of the file; expected {count} strings, "

@@ -6,7 +6,7 @@
 
 Source: llama.cpp src/llama-quant.cpp, `llama_model_quantize_impl`; tools/quantize/quantize.cpp for
 the metadata of an imatrix.
-Left out: split models, pruning layers, and choosing types for a wanted size.
+Left out: pruning layers, and choosing types for a wanted size.
 """
 
 import math
@@ -125,7 +125,7 @@ def quantize_file(
 
     Returns: QuantizedFile. Raises: ParameterError for wrong names, for `out` that is `path`, for
     importances that are missing or of another shape, and for requantizing; UnsupportedError for
-    split or big-endian files and types that cannot be written; GGUFError for damaged files.
+    big-endian files and types that cannot be written; GGUFError for damaged files.
     Memory: one quantized tensor, and a tile of float32 a thread. The bytes do not depend on
     n_threads.
     Source: llama.cpp src/llama-quant.cpp, `llama_model_quantize_impl`.
@@ -136,7 +136,7 @@ def quantize_file(
     if imatrix is not None and not isinstance(imatrix, Imatrix):
         imatrix = read_imatrix(imatrix)
     with open_gguf(path) as gguf:
-        _demand_whole_little_file(gguf)
+        _demand_little_endian(gguf)
         choices = choose_types(
             gguf.tensors,
             gguf.metadata,
@@ -299,13 +299,7 @@ def _demand_threads(n_threads: int | None) -> None:
         )
 
 
-def _demand_whole_little_file(gguf: GGUFFile) -> None:
-    n_split = gguf.metadata.get("split.count", 1)
-    if isinstance(n_split, int | np.integer) and n_split > 1:
-        raise UnsupportedError(
-            f"{gguf.path}: is one of {n_split} parts of a model; expected a whole model, got a "
-            "split one; join it first with llama-gguf-split --merge"
-        )
+def _demand_little_endian(gguf: GGUFFile) -> None:
     if gguf.byte_order != "little":
         raise UnsupportedError(
             f"{gguf.path}: is big-endian; expected a little-endian model, got the other byte "
