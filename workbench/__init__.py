@@ -6,97 +6,32 @@ import workbench as wb
     wb.load_tokenizer(gguf)   text <-> token ids                      tokenizer/
     wb.load_model(path)       the transformer, its KV cache, traces   model/
     wb.generate(model, text)  tokens, one record a step               sampling/, generate.py
-    wb.analysis, wb.plots, wb.panels                                  loaded when first used
+    wb.analysis, wb.plots, wb.panels                                  tables, pictures, widgets
+
+All names are in `__init__.pyi` and loaded when first used; but for open_gguf, which nearly everyone
+uses first (0.2 s, most of it NumPy's).
 """
 
-from importlib import import_module
+import sys
 from types import ModuleType
 
-from . import sampling
-from .chat_session import ChatSession
-from .errors import (
-    ContextFullError,
-    GGUFError,
-    GGUFNotFoundError,
-    ParameterError,
-    UnsupportedError,
-    WorkbenchError,
-)
-from .generate import Step, generate
-from .gguf import write_gguf
-from .model import (
-    ActivationTrace,
-    KVCache,
-    KVRecorder,
-    KVRun,
-    Model,
-    ModelConfig,
-    load_model,
-    predict_cache_bytes,
-    to_numpy,
-)
-from .quants import dequantize, open_gguf, quantize, validate_gguf
-from .quants.imatrix import read_imatrix, write_imatrix
-from .quants.whole_file import quantize_file
-from .records import Recorder, RunRecord, replay
-from .resources import builtin_model_path, model_path
-from .sampling import SamplerChain, SamplingParams
-from .speculative import Acceptance, ModelDraft, NgramDraft, speculate
-from .tokenizer import load_tokenizer
+import lazy_loader
 
-__all__ = [
-    "Acceptance",
-    "ActivationTrace",
-    "ChatSession",
-    "ContextFullError",
-    "GGUFError",
-    "GGUFNotFoundError",
-    "KVCache",
-    "KVRecorder",
-    "KVRun",
-    "Model",
-    "ModelConfig",
-    "ModelDraft",
-    "NgramDraft",
-    "ParameterError",
-    "Recorder",
-    "RunRecord",
-    "SamplerChain",
-    "SamplingParams",
-    "Step",
-    "UnsupportedError",
-    "WorkbenchError",
-    "analysis",
-    "builtin_model_path",
-    "dequantize",
-    "generate",
-    "load_model",
-    "load_tokenizer",
-    "model_path",
-    "open_gguf",
-    "panels",
-    "plots",
-    "predict_cache_bytes",
-    "quantize",
-    "quantize_file",
-    "read_imatrix",
-    "replay",
-    "sampling",
-    "speculate",
-    "to_numpy",
-    "validate_gguf",
-    "write_gguf",
-    "write_imatrix",
-]
+from .quants import open_gguf as open_gguf
 
-LATER = frozenset({"analysis", "panels", "plots"})  # they bring pandas, matplotlib, ipywidgets
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in LATER:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+class _Package(ModuleType):
+    """The package, in which `generate` is the function, although a module has its name too."""
+
+    @property
+    def generate(self):
+        return __getattr__("generate")
+
+    @generate.setter
+    def generate(self, module):
+        """Left as it is: Python puts the module here when it is imported."""
 
 
-def __dir__() -> list[str]:
-    return __all__
+sys.modules[__name__].__class__ = _Package

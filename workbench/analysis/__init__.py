@@ -93,6 +93,7 @@ from .machine import copy_bandwidth
 from .memory_plan import MemoryPlan, memory_plan
 from .model_speed import bytes_per_token, model_speed, speed_run
 from .next_token import NextToken, display_piece, next_token
+from .open_speed import open_speed
 from .parity import Parity, parity, parity_table
 from .patching import PatchMap, PatchScan, patch_by_layer, patch_by_position
 from .perplexity import KLDivergence, Perplexity, kl_divergence, perplexity
@@ -263,6 +264,7 @@ __all__ = [
     "next_token",
     "next_token_change",
     "nmse",
+    "open_speed",
     "outlier_channels",
     "parity",
     "parity_table",

@@ -2,6 +2,7 @@
 
     workbench bench dequantize        a part of the package
     workbench bench tokenize FILE...  the same
+    workbench bench open FILE         the same: time and memory until a file is open
     workbench bench sampling          the same: a token's way through the sampler chain
     workbench bench MODEL             a model: the first word names no part
     workbench bench --synthetic 8b:Q4_K_M      a model of random weights, made for it
@@ -28,7 +29,7 @@ from .printing import print_rows, print_table
 if TYPE_CHECKING:
     from ..analysis import SpeedResult, SpeedRun
 
-__all__ = ["dequantize", "model", "sampling", "tokenize"]
+__all__ = ["dequantize", "model", "open_file", "sampling", "tokenize"]
 
 MODEL = "model"  # the command whose name may be left out
 
@@ -79,6 +80,18 @@ def tokenize(
     for name in speed.attrs["missing"]:
         out.print(f"{name} is not installed: its columns stay empty")
     print_table(f"tokenize, {len(sample.encode()) / 1e6:.3g} MB, one thread", speed)
+
+
+@bench.command("open")
+def open_file(
+    file: Annotated[Path, typer.Argument(help="GGUF file.")],
+    repeats: Annotated[int, typer.Option(min=1, help="Turns; the fastest counts.")] = 3,
+) -> None:
+    """Measure opening FILE beside gguf-py: seconds, and megabytes beyond the imports."""
+    speed = wb.analysis.open_speed(file, repeats, progress=sys.stderr.isatty())
+    for name in speed.attrs["missing"]:
+        out.print(f"{name} is not installed: its row is left out")
+    print_table(f"open {file.name}, {file.stat().st_size / 1e6:.1f} MB", speed)
 
 
 @bench.command()
