@@ -1,6 +1,7 @@
 """What `import workbench` gives, and from where: `__init__.py` imports a name at its first use."""
 
 from . import analysis, panels, plots, sampling
+from .analysis import diff_gguf
 from .chat_session import ChatSession
 from .errors import (
     ContextFullError,
@@ -11,7 +12,7 @@ from .errors import (
     WorkbenchError,
 )
 from .generate import Step, generate
-from .gguf import write_gguf
+from .gguf import edit_gguf, hash_gguf, merge_gguf, split_gguf, write_gguf
 from .model import (
     ActivationTrace,
     KVCache,
@@ -57,9 +58,13 @@ __all__ = [
     "analysis",
     "builtin_model_path",
     "dequantize",
+    "diff_gguf",
+    "edit_gguf",
     "generate",
+    "hash_gguf",
     "load_model",
     "load_tokenizer",
+    "merge_gguf",
     "model_path",
     "open_gguf",
     "panels",
@@ -71,6 +76,7 @@ __all__ = [
     "replay",
     "sampling",
     "speculate",
+    "split_gguf",
     "to_numpy",
     "validate_gguf",
     "write_gguf",

@@ -56,6 +56,7 @@ from .file_map import (
     treemap,
 )
 from .generated_text import GeneratedText, generated_text, judged_text
+from .gguf_diff import GGUFDiff, diff_gguf
 from .imatrix import ImatrixStatistics, collect_imatrix, imatrix_statistics
 from .kv_arrays import KVArrays, kv_arrays
 from .kv_channels import OutlierChannels, outlier_channels
@@ -156,6 +157,7 @@ __all__ = [
     "EvictionReplay",
     "EvictionResult",
     "Fertility",
+    "GGUFDiff",
     "GeneratedText",
     "HEAD_CLASSES",
     "HeadAblation",
@@ -223,6 +225,7 @@ __all__ = [
     "copy_bandwidth",
     "cosine_drift",
     "dequantize_speed",
+    "diff_gguf",
     "display_piece",
     "effective_ranks",
     "error_by_value",

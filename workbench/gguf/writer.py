@@ -12,7 +12,7 @@ order: raw bytes are written as they are given.
 import math
 import operator
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -22,9 +22,10 @@ import numpy as np
 from ..errors import ParameterError
 from .encode import Encoding, encode_string, encode_value, infer_type
 from .metadata import Metadata
+from .tensor_info import TensorInfo
 from .types import DEFAULT_ALIGNMENT, GGML_TYPES, MAX_DIMS, MAX_NAME_BYTES, align_up
 
-__all__ = ["write_gguf"]
+__all__ = ["header_bytes", "write_gguf"]
 
 RawTensor = tuple[np.ndarray | Callable[[], np.ndarray], str, tuple[int, ...]]
 
@@ -47,7 +48,7 @@ class _Planned:
     shape: tuple[int, ...]
     type: str
     nbytes: int
-    data: np.ndarray | Callable[[], np.ndarray]
+    data: np.ndarray | Callable[[], np.ndarray] | None
 
 
 def write_gguf(
@@ -201,20 +202,46 @@ def _header(
     encoding: Encoding,
     alignment: int,
 ) -> bytes:
-    """Everything up to the padding in front of the tensor data."""
+    """Everything up to the padding in front of the tensor data, tensors one after the other."""
+    placed, offset = [], 0
+    for tensor in plan:
+        placed.append((tensor, offset))
+        offset += align_up(tensor.nbytes, alignment)
+    return _header_of(metadata, types, placed, encoding)
+
+
+def _header_of(
+    metadata: Mapping[str, Any],
+    types: Mapping[str, str],
+    placed: list[tuple[_Planned, int]],
+    encoding: Encoding,
+) -> bytes:
+    """A header; placed: tensors and their offsets in the data."""
     parts = [b"GGUF", encoding.number(encoding.version, 4)]
-    parts += [encoding.count(len(plan)), encoding.count(len(metadata))]
+    parts += [encoding.count(len(placed)), encoding.count(len(metadata))]
     for key in metadata:
         parts += _pair(key, metadata, types, encoding)
-    offset = 0
-    for tensor in plan:
+    for tensor, offset in placed:
         parts.append(encode_string(tensor.name, encoding, f"tensor {tensor.name!r}"))
         parts.append(encoding.number(len(tensor.shape), 4))
         parts += [encoding.count(n) for n in reversed(tensor.shape)]
         parts.append(encoding.number(GGML_TYPES[tensor.type].id, 4))
         parts.append(encoding.number(offset, 8))
-        offset += align_up(tensor.nbytes, alignment)
     return b"".join(parts)
+
+
+def header_bytes(metadata: Metadata, infos: Iterable[TensorInfo], data_offset: int) -> bytes:
+    """The header of a file whose tensors stay where they are, without the padding behind it.
+
+    metadata: of an open file or made of its parts; infos: with absolute offsets; data_offset: that
+    of the tensor data.
+    """
+    encoding = _encoding(metadata.layout, None, None)
+    plan = [
+        (_Planned(info.name, info.shape, info.type, info.nbytes, None), info.offset - data_offset)
+        for info in infos
+    ]
+    return _header_of(metadata, {}, plan, encoding)
 
 
 def _pair(
