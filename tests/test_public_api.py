@@ -39,7 +39,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="attribute open_ggfu"):
+    with pytest.raises(AttributeError, match="no attribute 'open_ggfu'"):
         _ = wb.open_ggfu
 
 

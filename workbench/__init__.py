@@ -12,14 +12,36 @@ All names are in `__init__.pyi` and loaded when first used; but for open_gguf, w
 uses first (0.2 s, most of it NumPy's).
 """
 
+import ast
 import sys
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
-
-import lazy_loader
+from typing import Any
 
 from .quants import open_gguf as open_gguf
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def _homes() -> dict[str, str]:
+    """Each public name and the module it is imported from, "" for a module itself."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
+HOMES = _homes()
+__all__ = sorted(HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(f".{HOMES[name] or name}", __name__)
+    return getattr(home, name) if HOMES[name] else home
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class _Package(ModuleType):

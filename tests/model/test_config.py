@@ -5,8 +5,10 @@ import pytest
 
 from tests.model.tiny import METADATA, metadata
 from workbench.errors import GGUFError, UnsupportedError
-from workbench.model import ModelConfig
-from workbench.model.config import TRANSLATIONS
+from workbench.gguf import write_gguf
+from workbench.model import ModelConfig, load_model
+from workbench.model.architectures.inspected import INSPECTED
+from workbench.model.config import TRANSLATIONS, architecture_of
 
 
 def config(**changes):
@@ -230,7 +232,20 @@ def test_what_has_no_code_is_unsupported():
     with pytest.raises(UnsupportedError, match="one of none, linear, yarn, longrope, got 'ntk'"):
         config(rope__scaling__type="ntk")
     with pytest.raises(UnsupportedError, match="attention to the future"):
-        config(attention__causal=False)
+        architecture_of(metadata(attention__causal=False))
+
+
+@pytest.mark.parametrize("name", sorted(INSPECTED))
+def test_what_llama_cpp_runs_and_we_do_not_is_read_but_not_loaded(name, tmp_path):
+    keys = {key.replace("llama.", f"{name}."): value for key, value in METADATA.items()}
+    keys["general.architecture"] = name
+    made = ModelConfig.from_metadata(keys)
+    assert (made.architecture, made.n_layer, made.n_head_kv) == (name, 2, 2)
+    layer_norm = {key.replace("_rms_epsilon", "_epsilon"): keys[key] for key in keys}
+    assert ModelConfig.from_metadata(layer_norm).norm_eps == made.norm_eps
+    write_gguf(tmp_path / "model.gguf", keys, {"token_embd.weight": np.zeros((40, 32), np.float32)})
+    with pytest.raises(UnsupportedError, match=f"no code for '{name}'; expected one of afmoe"):
+        load_model(tmp_path / "model.gguf", device="cpu")
 
 
 def test_the_translation_table_names_each_number_once():

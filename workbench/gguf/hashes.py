@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from .reader import open_gguf
 
 __all__ = ["FileHashes", "hash_gguf"]
@@ -47,6 +45,8 @@ def hash_gguf(
     tensors, whole: which of the two kinds of hashes are wanted. The file's and a tensor's are
     computed side by side of the same bytes, which come from the disk once. Raises: GGUFError.
     """
+    from tqdm.auto import tqdm  # a tenth of a second, which `import workbench` need not pay
+
     with open_gguf(path) as gguf, ThreadPoolExecutor(2) as pool:
         n_bytes = sum(shard.nbytes for shard in gguf.shards)
         bar = tqdm(

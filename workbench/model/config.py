@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UnsupportedError
 from .architectures import Architecture, find_architecture
+from .architectures.inspected import INSPECTED, inspected_architecture
 from .config_keys import TRANSLATIONS, Reader, Translation
 from .config_layers import layer_ropes, layer_windows, rope_of
 from .config_numbers import activation_numbers, expert_numbers, norm_eps, scales, sizes_of
@@ -155,15 +156,15 @@ class ModelConfig:
 
         metadata: of a GGUF file; tensors: its tensors (name -> with a `shape`), asked only for
         the vocabulary's size where the metadata does not say it.
+        An architecture of llama.cpp's that has no code here is read all the same: its numbers say
+        what its weights and its cache take.
         Raises: GGUFError naming the key that is missing, ill-typed or does not fit the others;
-            UnsupportedError for an architecture without code, or sound values that have none.
+            UnsupportedError for an architecture that is not known, or sound values without code.
         """
         read = Reader(metadata)
-        if not read.flag("causal", True):
-            raise UnsupportedError(
-                f"{read.key('causal')}: attention to the future has no code; expected true, "
-                "got false; such models make embeddings, not text"
-            )
+        if read.architecture not in INSPECTED:
+            find_architecture(read.architecture)
+            read.flag("causal", True)
         n_layer_nextn = _count_layers(read)
         architecture = _architecture(read)
         sizes = sizes_of(read, architecture, _vocabulary_size(read, tensors or {}))
@@ -184,23 +185,30 @@ class ModelConfig:
 
 
 def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
-    """The entry of a file's architecture, with what differs at the file's size.
+    """The entry of a file's architecture, with what differs at the file's size, to compute by it.
 
     Raises: UnsupportedError naming what is supported; GGUFError.
     """
     read = Reader(metadata)
+    find_architecture(read.architecture)
+    if not read.flag("causal", True):
+        raise UnsupportedError(
+            f"{read.key('causal')}: attention to the future has no code; expected true, "
+            "got false; such models make embeddings, not text"
+        )
     _count_layers(read)
     return _architecture(read)
 
 
 def _architecture(read: Reader) -> Architecture:
+    if read.architecture in INSPECTED:
+        return inspected_architecture(read.architecture, read.key("norm_eps") in read.metadata)
     architecture = find_architecture(read.architecture)
     return architecture.of_size(read.n_layer, read.count("n_expert", 0, least=0))
 
 
 def _count_layers(read: Reader) -> int:
     """Tell the reader how many layers there are. Returns: how many more guess tokens ahead."""
-    find_architecture(read.architecture)
     n_layer_nextn = read.count("n_layer_nextn", 0, least=0)
     n_layer = read.count("n_layer") - n_layer_nextn
     if n_layer > MAX_LAYERS:
