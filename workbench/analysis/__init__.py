@@ -56,7 +56,7 @@ from .file_map import (
     treemap,
 )
 from .generated_text import GeneratedText, generated_text, judged_text
-from .gguf_diff import GGUFDiff, diff_gguf
+from .gguf_diff import GGUFDiff, diff_gguf, type_matrix
 from .imatrix import ImatrixStatistics, collect_imatrix, imatrix_statistics
 from .kv_arrays import KVArrays, kv_arrays
 from .kv_channels import OutlierChannels, outlier_channels
@@ -91,6 +91,7 @@ from .kv_stats import CacheEffect
 from .layer_divergence import LayerDivergence, layer_divergence
 from .logit_lens import LogitLens, logit_lens
 from .machine import copy_bandwidth
+from .memory_model import MemoryModel, MemoryTerm, memory_model
 from .memory_plan import MemoryPlan, memory_plan
 from .model_speed import bytes_per_token, model_speed, speed_run
 from .next_token import NextToken, display_piece, next_token
@@ -175,7 +176,9 @@ __all__ = [
     "LogitDivergence",
     "LogitLens",
     "Memory",
+    "MemoryModel",
     "MemoryPlan",
+    "MemoryTerm",
     "NextToken",
     "NextTokenChange",
     "ODD_STRINGS",
@@ -260,6 +263,7 @@ __all__ = [
     "looks_of_heads",
     "matrices",
     "memory_by_part",
+    "memory_model",
     "memory_plan",
     "metadata_table",
     "model_errors",
@@ -297,5 +301,6 @@ __all__ = [
     "token_budget",
     "tokenizer_speed",
     "treemap",
+    "type_matrix",
     "weight_types",
 ]

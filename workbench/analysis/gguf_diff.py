@@ -24,7 +24,7 @@ from ..gguf import GGUFFile
 from ..quants import open_gguf
 from .file_map import role_of
 
-__all__ = ["GGUFDiff", "diff_gguf"]
+__all__ = ["GGUFDiff", "diff_gguf", "type_matrix"]
 
 MISSING = "—"
 SHOWN = 60  # characters of a value
@@ -105,6 +105,11 @@ def diff_gguf(
             _tensor_rows(opened, names, tensors, progress),
             _size_rows(opened, names),
         )
+
+
+def type_matrix(gguf: GGUFFile) -> pd.DataFrame:
+    """Types of a file's tensors: layers down, roles across, "" where there is none."""
+    return diff_gguf(gguf, gguf, tensors=False).types
 
 
 def _names(paths: Sequence[str]) -> tuple[str, ...]:

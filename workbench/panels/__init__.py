@@ -7,6 +7,7 @@ draws into Image and HTML widgets.
 from .ablation import AblationPanel
 from .chat import ChatPanel
 from .kv_cache import KVCachePanel
+from .memory_calculator import MemoryCalculator
 from .quantization import QuantizationPanel
 from .sampling import SamplingPanel
 from .token_stepper import TokenStepper
@@ -15,6 +16,7 @@ __all__ = [
     "AblationPanel",
     "ChatPanel",
     "KVCachePanel",
+    "MemoryCalculator",
     "QuantizationPanel",
     "SamplingPanel",
     "TokenStepper",

@@ -11,6 +11,7 @@ from .attention import (
 )
 from .chat_tokens import chat_tokens_html
 from .file_map import plot_memory, plot_size_by, plot_treemap
+from .file_strip import plot_file_strip, plot_memory_model, plot_type_matrix
 from .generated_text import generated_text_html, plot_generated_text
 from .kv_arrays import (
     plot_channel_map,
@@ -83,6 +84,7 @@ __all__ = [
     "plot_error_map",
     "plot_family_times",
     "plot_fertility",
+    "plot_file_strip",
     "plot_frontier",
     "plot_generated_text",
     "plot_head_ablation",
@@ -101,6 +103,7 @@ __all__ = [
     "plot_layer_shares",
     "plot_logit_lens",
     "plot_memory",
+    "plot_memory_model",
     "plot_memory_plan",
     "plot_merge_ranks",
     "plot_merge_tree",
@@ -121,6 +124,7 @@ __all__ = [
     "plot_token_tree",
     "plot_tokenizer_comparison",
     "plot_treemap",
+    "plot_type_matrix",
     "plot_vocabulary_audit",
     "stage_strip_html",
 ]
