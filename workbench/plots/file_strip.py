@@ -18,6 +18,7 @@ from ..gguf.types import GGML_TYPES
 __all__ = ["plot_file_strip", "plot_memory_model", "plot_type_matrix"]
 
 MB = 1e6
+NAMED = 0.08  # of the strip: keys of longer values are named
 KINDS = {
     "header": "#000000",
     "metadata": "#CC79A7",
@@ -47,12 +48,24 @@ def plot_file_strip(layout: FileLayout, shard: int = 0, axes: np.ndarray | None 
     colours = _colours(tensors)
     _strip(axes[0], spans, colours, MB)
     _strip(axes[1], [span for span in spans if span.end <= start], colours, 1e3)
-    axes[0].set(title="the whole file", xlabel="byte (MB)")
-    axes[1].set(title="before the first tensor", xlabel="byte (kB)")
+    _name_keys(axes[1], spans)
+    axes[0].set_xlabel("byte of the whole file (MB)")
+    axes[1].set_xlabel("byte before the first tensor (kB)")
     shown = dict.fromkeys(_label(span) for span in spans)
     handles = [Patch(color=colours[label], label=label) for label in shown]
-    axes[0].legend(handles=handles, ncols=4, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.2))
+    axes[0].legend(
+        handles=handles, ncols=8, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1)
+    )
     return list(axes)
+
+
+def _name_keys(ax: Axes, spans: list[Span]) -> None:
+    """Write the keys whose values are long enough for it."""
+    for span in spans:
+        middle, width = (span.start + span.end) / 2e3, span.nbytes / 1e3
+        if span.kind == "metadata" and width > NAMED * ax.get_xlim()[1]:
+            name = span.name.removeprefix("tokenizer.ggml.")
+            ax.text(middle, 0.5, name, ha="center", va="center", fontsize=8)
 
 
 def _label(span: Span) -> str:
