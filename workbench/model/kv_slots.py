@@ -64,8 +64,8 @@ class Slots:
         return tuple(self.k.shape[1:]), tuple(self.v.shape[1:])
 
     def copy(self) -> "Slots":
-        """The same in memory of its own."""
-        other = Slots(self.k.copy(), self.v.copy(), self.n_swa)
+        """The same in memory of its own, laid out in the same order."""
+        other = Slots(self.k.copy(order="K"), self.v.copy(order="K"), self.n_swa)
         other.first = self.first
         return other
 

@@ -60,9 +60,9 @@ class PackedRows:
         is_packed = isinstance(rows, PackedRows)
         self.raw[index] = rows.raw if is_packed else self.pack(rows, self.type)
 
-    def copy(self) -> "PackedRows":
-        """The same blocks in memory of their own."""
-        return replace(self, raw=self.raw.copy())
+    def copy(self, order: str = "C") -> "PackedRows":
+        """The same blocks in memory of their own; order: as for an array's copy."""
+        return replace(self, raw=self.raw.copy(order=order))
 
     def astype(self, dtype: Any) -> Any:
         """The numbers that the blocks stand for, (S, K, D), a new array."""
