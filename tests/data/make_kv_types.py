@@ -7,6 +7,8 @@ thread; the rotation of heads is llama.cpp's own choice.
 
     PAIR_DIM_logits   of the prompt's last token and of the tokens after it, one at a time
     PAIR_DIM_k        bytes of layer 0's keys: (positions, bytes)
+    PAIR_DIM_v        of its first values
+    made_with         the version of llama-cpp-python
 """
 
 import ctypes
@@ -17,10 +19,19 @@ from pathlib import Path
 import llama_cpp as ll
 import numpy as np
 
-from tests.model.kv_models import HEAD_DIMS, N_CONTINUED, N_HEAD_KV, PAIRS, prompt, write_kv_model
+from tests.model.kv_models import (
+    HEAD_DIMS,
+    N_CONTINUED,
+    N_HEAD_KV,
+    N_LAYER,
+    PAIRS,
+    prompt,
+    write_kv_model,
+)
 from workbench.gguf.types import GGML_TYPES
 
 HERE = Path(__file__).parent
+N_VALUES = 30
 
 
 def context(model, type_k: str, type_v: str):
@@ -44,21 +55,29 @@ def decode(ctx, ids: np.ndarray, position: int, n_vocab: int) -> np.ndarray:
     return np.ctypeslib.as_array(row, (n_vocab,)).copy()
 
 
-def stored_keys(ctx, name: str, n: int, head_dim: int) -> np.ndarray:
-    """(n, bytes) of layer 0, out of llama.cpp's dump of the sequence."""
+def stored(ctx, names: tuple[str, str], n: int, head_dim: int) -> list[np.ndarray]:
+    """Keys and values of layer 0, (n, bytes) each, out of llama.cpp's dump of the sequence.
+
+    The dump has the keys of all layers, then the values: type, bytes of a row, rows.
+    """
     size = ll.llama_state_seq_get_size(ctx, 0)
     memory = (ctypes.c_uint8 * size)()
     assert ll.llama_state_seq_get_data(ctx, memory, size, 0) == size
-    type = GGML_TYPES[name.upper()]
-    n_bytes = type.row_bytes(N_HEAD_KV * head_dim)
-    dump, mark = bytes(memory), struct.pack("<iQ", type.id, n_bytes)  # before each layer's rows
-    start = dump.index(mark) + len(mark)
-    return np.frombuffer(dump, np.uint8, n * n_bytes, start).reshape(n, n_bytes)
+    dump, found, at = bytes(memory), [], 0
+    for type in (GGML_TYPES[name.upper()] for name in names):
+        n_bytes = type.row_bytes(N_HEAD_KV * head_dim)
+        mark = struct.pack("<iQ", type.id, n_bytes)
+        at = dump.index(mark, at) + len(mark)
+        found.append(np.frombuffer(dump, np.uint8, n * n_bytes, at).reshape(n, n_bytes))
+        for _ in range(1, N_LAYER):
+            at = dump.index(mark, at + n * n_bytes) + len(mark)
+        at += n * n_bytes
+    return found
 
 
 def main() -> None:
     ll.llama_backend_init()
-    made, ids = {}, prompt()
+    made, ids = {"made_with": np.array(ll.__version__)}, prompt()
     with tempfile.TemporaryDirectory() as folder:
         for head_dim in HEAD_DIMS:
             path = write_kv_model(Path(folder) / f"{head_dim}.gguf", head_dim)
@@ -73,8 +92,9 @@ def main() -> None:
                 starts = [0, *range(n, len(ids))]
                 logits = [decode(ctx, *step, n_vocab) for step in zip(steps, starts, strict=True)]
                 made[f"{name}_logits"] = np.array(logits)
+                keys, values = stored(ctx, (type_k, type_v), len(ids), head_dim)
                 if type_k != "f32":  # whose last bits follow the order of sums
-                    made[f"{name}_k"] = stored_keys(ctx, type_k, len(ids), head_dim)
+                    made |= {f"{name}_k": keys, f"{name}_v": values[:N_VALUES]}
                 ll.llama_free(ctx)
     np.savez_compressed(HERE / "kv_types.npz", **made)
     print({name: x.shape for name, x in made.items()})

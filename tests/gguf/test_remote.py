@@ -91,6 +91,16 @@ def test_only_the_header_and_the_tensors_asked_for_are_fetched(folder):
         assert f"{gguf.n_fetched} of them fetched" in repr(gguf)
 
 
+def test_what_was_fetched_stays_after_close(folder):
+    with serving(folder) as (url, _):
+        with wb.open_gguf(f"{url}/model.gguf") as gguf:
+            view = gguf.raw("blk.1.weight")
+        assert view.tobytes() == WEIGHTS["blk.1.weight"].tobytes()
+        assert gguf.metadata["tokenizer.ggml.tokens"][7] == "word 7"
+        with pytest.raises(GGUFError, match="the file is closed"):
+            gguf.raw("blk.2.weight")
+
+
 def test_a_remote_file_is_the_local_one(folder):
     with (
         serving(folder) as (url, _),

@@ -7,7 +7,7 @@ import numpy as np
 from tests.model.random_model import random_weights
 from workbench.gguf import write_gguf
 
-__all__ = ["HEAD_DIMS", "N_CONTINUED", "N_HEAD_KV", "PAIRS", "prompt", "write_kv_model"]
+__all__ = ["HEAD_DIMS", "N_CONTINUED", "N_HEAD_KV", "N_LAYER", "PAIRS", "prompt", "write_kv_model"]
 
 HEAD_DIMS = (32, 64, 128)
 PAIRS = (  # of types of keys and values

@@ -48,12 +48,14 @@ def nmse(x, y):
 
 
 @pytest.mark.parametrize(("pair", "head_dim"), [case for case in CASES if case[0][0] != "f32"])
-def test_stored_keys_are_llama_cpps_bytes(models, pair, head_dim):
+def test_stored_keys_and_values_are_llama_cpps_bytes(models, pair, head_dim):
     cache = models[head_dim, "exact"].new_cache(256, *pair)
     run(models[head_dim, "exact"], cache)
-    theirs = GOLDEN["{}-{}_{}_k".format(*pair, head_dim)]
-    ours = cache.raw_k(0).reshape(theirs.shape)
-    assert (ours == theirs).mean() > 0.999
+    for kind, name, raw in zip("kv", pair, (cache.raw_k(0), cache.raw_v(0)), strict=True):
+        theirs = GOLDEN["{}-{}_{}_{}".format(*pair, head_dim, kind)]
+        ours = raw.reshape(len(raw), -1)[: len(theirs)]
+        n_differ = int((ours != theirs).sum())  # sums in another order round a number otherwise
+        assert n_differ <= (2e-3 * theirs.size if name in ("f16", "bf16") else 3)
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("exact", EXACT), ("fast", FAST)])

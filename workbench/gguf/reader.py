@@ -104,6 +104,8 @@ class GGUFFile:
 
     def close(self) -> None:
         """Let go of the tensor data; the map goes when the last view of it does."""
+        for source in self._sources or ():
+            source.close()
         self._sources = None
 
     def raw(self, name: str) -> np.ndarray:

@@ -54,6 +54,11 @@ class RemoteSource:
         for low, high in _missing(self._ranges, start, stop):
             self._keep(low, self._send(low, high))
 
+    def close(self) -> None:
+        """End the connection; what was fetched stays while anyone looks at it."""
+        self._client.close()
+        self._file.close()
+
     def _keep(self, start: int, content: bytes) -> None:
         self._map[start : start + len(content)] = content
         self._ranges = _joined([*self._ranges, (start, start + len(content))])

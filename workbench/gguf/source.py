@@ -42,6 +42,10 @@ class Source(Protocol):
         """Have these bytes."""
         ...
 
+    def close(self) -> None:
+        """Let go of what fetches; bytes that are there stay while anyone looks at them."""
+        ...
+
 
 class FileSource:
     """A local file, mapped."""
@@ -56,6 +60,9 @@ class FileSource:
 
     def fetch(self, start: int, stop: int) -> None:
         """The map reads what is touched."""
+
+    def close(self) -> None:
+        """Nothing: the map goes when the last view of it does."""
 
 
 def map_file(path: str | os.PathLike) -> tuple[str, memoryview]:
