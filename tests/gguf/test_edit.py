@@ -8,10 +8,12 @@ import time
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
 from tests.conftest import BUILTIN_MODEL, REFERENCE, needs_reference
 from tests.gguf.test_shards import WEIGHTS, write_split
+from workbench.cli import app
 from workbench.errors import GGUFError, ParameterError
 from workbench.gguf import edit, write_gguf
 
@@ -78,7 +80,8 @@ def test_a_header_that_does_not_fit_is_refused_and_nothing_written(path):
     assert path.read_bytes() == before
 
 
-def test_an_interrupted_change_in_place_is_undone_by_the_next(path, monkeypatch):
+def interrupt(path, monkeypatch):
+    """Leave a change in place just before its end. Returns: the bytes before and after."""
     before, synced = path.read_bytes(), []
 
     def fsync(number):
@@ -88,16 +91,36 @@ def test_an_interrupted_change_in_place_is_undone_by_the_next(path, monkeypatch)
 
     monkeypatch.setattr(edit.os, "fsync", fsync)
     with pytest.raises(KeyboardInterrupt):
-        wb.edit_gguf(path, set={"general.name": "two"}, in_place=True)
+        wb.edit_gguf(path, rename={"general.name": "x"}, set={"added": "y" * 3}, in_place=True)
     monkeypatch.undo()
-    path.write_bytes(b"GGUF" + bytes(60) + before[64:])  # what a power cut may leave
+    return before, path.read_bytes()
+
+
+@pytest.mark.parametrize("command", [False, True])
+def test_an_interrupted_change_in_place_is_undone_by_the_next(path, monkeypatch, command):
+    before, after = interrupt(path, monkeypatch)
+    assert before != after
+    path.write_bytes(after[:90] + before[90:])  # half of each header
     with pytest.raises(GGUFError):
         wb.open_gguf(path)
-    wb.edit_gguf(path, set={"small": 3}, in_place=True)
-    assert path.read_bytes() == before
+    if command:
+        done = CliRunner().invoke(app, ["edit", str(path), "--set", "small=3", "--in-place"])
+        assert done.exit_code == 0
+    else:
+        wb.edit_gguf(path, set={"small": 3}, in_place=True)
+    assert path.read_bytes() == before and not edit.undo_path(path).exists()
     edit.undo_path(path).write_bytes(b"not whole")
     wb.edit_gguf(path, set={"small": 3}, in_place=True)
     assert path.read_bytes() == before
+
+
+def test_a_file_put_there_after_the_interruption_is_not_touched(path, monkeypatch):
+    interrupt(path, monkeypatch)
+    write_gguf(path, {"general.architecture": "another"}, {"u": np.ones(640, "f4")})
+    other = path.read_bytes()
+    with pytest.raises(GGUFError, match="not the file whose change was interrupted"):
+        wb.edit_gguf(path, set={"n": 1}, in_place=True)
+    assert path.read_bytes() == other and edit.undo_path(path).exists()
 
 
 def test_a_killed_process_leaves_the_original_and_no_half_file(tmp_path):

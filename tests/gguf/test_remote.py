@@ -47,7 +47,8 @@ def serving(folder, fault=""):
             part = content[low : high + 1]
             self.send_response({"whole": 200, "login": 403}.get(fault, 206))
             self.send_header("Content-Length", str(len(part)))
-            self.send_header("Content-Range", f"bytes {low}-{high}/{len(content)}")
+            size = 10**30 if fault == "endless" else len(content)
+            self.send_header("Content-Range", f"bytes {low}-{high}/{size}")
             self.send_header("ETag", f'"{len(asked)}"' if fault == "changing" else '"1"')
             self.end_headers()
             cut = len(part) // 2 if fault == "cut" or (fault == "cut later" and low) else len(part)
@@ -132,6 +133,7 @@ def test_a_remote_split_model_is_opened_whole(tmp_path):
         ("cut", r"the connection was cut; expected 4096 bytes from byte 0 on, got 2048; try again"),
         ("cut later", r"the connection was cut; expected \d+ bytes from byte \d{4,} on"),
         ("shifted", r"sends other bytes; expected bytes 4096-\d+ of the file, got Content-Range"),
+        ("endless", r"no temporary file can be so large; .* got 10{30} bytes"),
         ("changing", r"the file has changed on the server; expected \d+ bytes and tag \"1\""),
     ],
 )
@@ -167,3 +169,10 @@ def test_hub_addresses_name_owner_repository_and_file(monkeypatch):
     assert address.endswith("/owner/repo/resolve/v1/sub/model.gguf")
     with pytest.raises(ParameterError, match=r"expected hf://owner/repository/file.gguf"):
         wb.open_gguf("hf://owner/model.gguf")
+    with pytest.raises(ParameterError, match=r"not a repository of the hub; .* 'hf://a b/c/"):
+        wb.open_gguf("hf://a b/c/model.gguf")
+
+
+def test_what_is_no_address_is_refused():
+    with pytest.raises(ParameterError, match=r"not an address; expected https://"):
+        wb.open_gguf("https://\x00/model.gguf")

@@ -13,6 +13,7 @@ from rich.markup import escape
 import workbench as wb
 
 from ..errors import ParameterError
+from ..gguf.edit import finish_interrupted
 from .app import app, out
 
 __all__ = ["edit"]
@@ -39,6 +40,7 @@ def edit(
     ] = False,
 ) -> None:
     """Write FILE to OUT with other metadata or names; what is not named stays as it is."""
+    finish_interrupted(file)  # a header that is half written cannot be opened for its types
     with wb.open_gguf(file, whole=False) as gguf:
         known = dict(gguf.metadata.types)
     values, types = {}, {}

@@ -1,11 +1,12 @@
 """Change a file's metadata and names: to a new file, or in place where the sizes allow it.
 
     new file    header made anew, tensors copied as they lie ── all written ──▶ os.replace
-    in place    old header ──▶ .FILE.undo ──▶ header overwritten ──▶ .FILE.undo removed
-                              safe on disk   tensors stay where they are
+    in place    both headers ──▶ .FILE.undo ──▶ header overwritten ──▶ .FILE.undo removed
+                                safe on disk   tensors stay where they are
 
 What is not named stays as it is stored, byte for byte. If a change in place is interrupted, the
-copy of the old header is still there, and the next `edit_gguf` of the file puts it back first.
+copy of the old header is still there, and the next `edit_gguf` of the file puts it back first; the
+new header is kept with it to tell that the file is still the one that was being changed.
 Source: our own; gguf-py's scripts gguf_set_metadata.py and gguf_new_metadata.py do parts of it.
 Left out: changing weights, which `quantize_file` and `write_gguf` do.
 """
@@ -18,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import GGUFError, ParameterError
 from .encode import Encoding, encode_value, infer_type
 from .metadata import Metadata
@@ -25,7 +28,7 @@ from .reader import GGUFFile, open_gguf
 from .types import align_up
 from .writer import header_bytes, write_gguf
 
-__all__ = ["EditedFile", "edit_gguf", "undo_path"]
+__all__ = ["EditedFile", "edit_gguf", "finish_interrupted", "undo_path"]
 
 DIGEST_BYTES = 32  # of the SHA-256 in front of an undo file
 
@@ -64,7 +67,7 @@ def edit_gguf(
         as it was.
     """
     _demand_target(path, out, in_place)
-    _finish_interrupted(path)
+    finish_interrupted(path)
     with open_gguf(path, whole=False) as gguf:
         changes: list[str] = []
         metadata = _edited(gguf, dict(set or {}), types or {}, tuple(unset), rename or {}, changes)
@@ -186,6 +189,7 @@ def _overwrite(gguf: GGUFFile, metadata: Metadata, names: Mapping[str, str]) -> 
     infos = [replace(info, name=names[info.name]) for info in gguf.tensors.values()]
     header = header_bytes(metadata, infos, start)
     padded = align_up(len(header), gguf.alignment)
+    new = header.ljust(start, b"\0")
     if padded != start:
         raise ParameterError(
             f"in_place: the new header does not fit; expected {start} bytes with its padding, got "
@@ -194,27 +198,46 @@ def _overwrite(gguf: GGUFFile, metadata: Metadata, names: Mapping[str, str]) -> 
     undo = undo_path(gguf.path)
     with open(gguf.path, "r+b") as file:
         old = file.read(start)
-        _write_synced(undo, hashlib.sha256(old).digest() + old)
+        _write_synced(undo, hashlib.sha256(old + new).digest() + old + new)
         file.seek(0)
-        file.write(header.ljust(start, b"\0"))
+        file.write(new)
         file.flush()
         os.fsync(file.fileno())
     undo.unlink()
 
 
-def _finish_interrupted(path: str | os.PathLike) -> None:
-    """Put back the old header of a change in place that did not come to its end."""
+def finish_interrupted(path: str | os.PathLike) -> None:
+    """Put back the old header of a change in place that did not come to its end, if one did not.
+
+    Raises: GGUFError if the file is another one by now, which then stays as it is.
+    """
     undo = undo_path(path)
     if not undo.exists():
         return
     saved = undo.read_bytes()
-    digest, old = saved[:DIGEST_BYTES], saved[DIGEST_BYTES:]
-    if hashlib.sha256(old).digest() == digest:  # else it was interrupted before it was whole
+    digest, headers = saved[:DIGEST_BYTES], saved[DIGEST_BYTES:]
+    if hashlib.sha256(headers).digest() == digest:  # else it was interrupted before it was whole
+        old, new = headers[: len(headers) // 2], headers[len(headers) // 2 :]
         with open(path, "r+b") as file:
+            if not _is_between(file.read(len(old)), old, new):
+                raise GGUFError(
+                    f"{os.fsdecode(path)}: not the file whose change was interrupted; expected the "
+                    f"header of which {undo} holds a copy, got another; remove that copy if the "
+                    "file is as it should be"
+                )
+            file.seek(0)
             file.write(old)
             file.flush()
             os.fsync(file.fileno())
     undo.unlink()
+
+
+def _is_between(header: bytes, old: bytes, new: bytes) -> bool:
+    """Whether a header is what an interrupted write leaves: each byte the old or the new one."""
+    if len(header) != len(old):
+        return False
+    now, before, after = (np.frombuffer(text, np.uint8) for text in (header, old, new))
+    return bool(((now == before) | (now == after)).all())
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -33,10 +33,16 @@ class RemoteSource:
         self._version: tuple[str | None, int] | None = None  # entity tag and size
         self._ranges: list[tuple[int, int]] = []  # fetched, in order, apart
         start = self._send(0, FIRST)
-        self._file = tempfile.TemporaryFile()
         size = self._version[1]
-        self._file.truncate(max(size, 1))
-        self._map = mmap.mmap(self._file.fileno(), max(size, 1))
+        self._file = tempfile.TemporaryFile()
+        try:
+            self._file.truncate(max(size, 1))
+            self._map = mmap.mmap(self._file.fileno(), max(size, 1))
+        except (OSError, OverflowError, ValueError):
+            self._fail(
+                "no temporary file can be so large; expected a size that the file system of "
+                f"{tempfile.gettempdir()} allows, got {size} bytes; check the address"
+            )
         self.data = memoryview(self._map).toreadonly()[:size]
         self._keep(0, start)
 
@@ -70,6 +76,10 @@ class RemoteSource:
             with self._client.stream("GET", self._url, headers=headers) as answer:
                 expected = self._checked(answer, start, stop)
                 content = _content(answer, expected)
+        except httpx.InvalidURL as error:
+            raise ParameterError(
+                f"path: not an address; expected https://…, got {self.path!r} ({error}); correct it"
+            ) from None
         except httpx.HTTPError as error:
             self._fail(
                 f"the connection failed at bytes {start} to {stop - 1}; expected an answer, got "
@@ -150,7 +160,7 @@ def _resolved(url: str) -> tuple[str, dict[str, str]]:
     if not url.startswith("hf://"):
         return url, {}
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import HFValidationError, build_hf_headers
 
     parts = url.removeprefix("hf://").split("/", 2)
     if len(parts) < 3 or not all(parts):
@@ -158,7 +168,13 @@ def _resolved(url: str) -> tuple[str, dict[str, str]]:
             f"path: not a file on the hub; expected hf://owner/repository/file.gguf, got {url!r}"
         )
     repository, _, revision = parts[1].partition("@")
-    address = hf_hub_url(f"{parts[0]}/{repository}", parts[2], revision=revision or None)
+    try:
+        address = hf_hub_url(f"{parts[0]}/{repository}", parts[2], revision=revision or None)
+    except HFValidationError as error:
+        raise ParameterError(
+            "path: not a repository of the hub; expected hf://owner/repository/file.gguf, got "
+            f"{url!r}; {error}"
+        ) from None
     return address, build_hf_headers()
 
 
