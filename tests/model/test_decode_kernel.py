@@ -12,9 +12,18 @@ from tests.model.parity_recipes import RECIPES
 from tests.model.random_model import metadata_of, random_weights
 from tests.model.test_more_architectures import GOLDENS
 from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
-from workbench.model.decode_plan import END_PARTS, LAYER_PARTS, MATRIX, decode_plan, why_not_decoded
+from workbench.model.decode_plan import (
+    END_PARTS,
+    LAYER_PARTS,
+    MATRIX,
+    N_WARPS,
+    decode_plan,
+    why_not_decoded,
+)
 from workbench.model.decode_stats import plain_decode_stats
 from workbench.model.decode_tables import (
+    EXCHANGED,
+    UNWRITTEN,
     Addresses,
     buffer_sizes,
     layer_records,
@@ -45,7 +54,7 @@ class Decoder:
         n_marks = len(LAYER_PARTS) * config.n_layer + len(END_PARTS) + 1
         self.buffers |= {
             "logits": np.full(config.n_vocab, np.nan, np.float32),
-            "barrier": np.zeros(1, np.uint32),
+            "meetings": np.zeros(2, np.uint32),
             "arrivals": np.zeros(config.n_head, np.uint32),
             "state": np.zeros(64, np.uint32),
             "marks": np.zeros(n_marks, np.uint64),
@@ -56,8 +65,11 @@ class Decoder:
     def run(self, token_id, position, order=0):
         """The logits after a token at a position."""
         embedding = cpu.get_rows(self.network.weights.token_embd.weight, np.array([token_id]))[0]
-        self.buffers["x"][:] = embedding * np.float32(self.network.config.embedding_scale)
-        self.buffers["barrier"][:] = 0
+        for name in EXCHANGED:
+            self.buffers[name][:] = UNWRITTEN
+        first_state = self.buffers["states"][: len(embedding)]
+        first_state[:] = embedding * np.float32(self.network.config.embedding_scale)
+        self.buffers["meetings"][:] = 0
         self.buffers["state"][:2] = token_id, position
         norm = self.network.weights.output_norm.weight
         sizes = (self.n_blocks, self.plan.threads, self.plan.shared_bytes)
@@ -158,3 +170,28 @@ def test_logits_cache_and_statistics_are_those_of_the_plain_pass(
             np.testing.assert_allclose(found.k_norm, stats.k_norm, rtol=1e-2)
             np.testing.assert_allclose(found.v_norm, stats.v_norm, rtol=1e-2)
             np.testing.assert_allclose(found.taps, stats.taps, atol=1e-2 * np.abs(stats.taps).max())
+
+
+@needs_compiler
+def test_who_comes_first_changes_no_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "kv_zeros", head_major)
+    with load(tmp_path, "llama", "Q4_0") as model:
+        cache = model.new_cache(n_ctx=64)
+        model.forward(range(9), cache)
+        decoder = Decoder(model.network, cache, n_blocks=7)
+        logits = [decoder.run(5, 9, order) for order in (0, 1, 2, 8)]
+        for other in logits[1:]:
+            np.testing.assert_array_equal(other.view(np.uint32), logits[0].view(np.uint32))
+
+
+@needs_compiler
+def test_the_smallest_ring_is_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "kv_zeros", head_major)
+    with load(tmp_path, "llama", "Q8_0") as model:
+        plain, fast = model.new_cache(n_ctx=64), model.new_cache(n_ctx=64)
+        want = model.forward([3], plain)[0]
+        monkeypatch.setattr("workbench.model.decode_plan.MOST_ROUNDS", 1)
+        decoder = Decoder(model.network, fast, n_blocks=2)
+        assert decoder.plan.source.defines["N_SLOTS"] == N_WARPS
+        got = decoder.run(3, 0, order=3)
+        np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * np.abs(want).max())

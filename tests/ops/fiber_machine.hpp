@@ -304,6 +304,16 @@ DEVICE u32 load_acquire(const u32* from, HERE) {
     return *from;
 }
 
+DEVICE u32 load_relaxed(const u32* from, HERE) {
+    wait("load_relaxed", file, line);
+    return *from;
+}
+DEVICE float load_relaxed(const float* from) { return *from; }
+DEVICE float4 load_relaxed4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+DEVICE void store_relaxed(float* to, float number) { *to = number; }
+DEVICE void store_relaxed4(float* to, float4 all) { *reinterpret_cast<float4*>(to) = all; }
+DEVICE void in_vain(HERE) { wait("in_vain", file, line); }
+
 template <class Number>
 static Number atomicAdd(Number* to, Number value) {
     running->steps++;
@@ -321,6 +331,7 @@ static Number atomicMax(Number* to, Number value) {
 }
 
 DEVICE u32 add_release(u32* to, u32 value) { return atomicAdd(to, value); }
+DEVICE void add_relaxed(u32* to, u32 value) { atomicAdd(to, value); }
 
 DEVICE void wait_for_previous() {}
 DEVICE void launch_next() {}

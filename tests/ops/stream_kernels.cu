@@ -4,22 +4,6 @@
 // product has the same x. out: (matrices, MOST_ROWS), of q k v, output, gate and up, down of each
 // layer, then of the head.
 
-struct TestLayer {
-    Matrix attn[3], output, gate_up, down;
-    u64 other[3];
-};
-
-DEVICE void produce(const TestLayer* layers, const Matrix* head, int lane) {
-    Turn turn{0, 0};
-    for (int i = 0; i < N_LAYER; i++) {
-        stream(layers[i].attn, 3, turn, lane);
-        stream(&layers[i].output, 1, turn, lane);
-        stream(&layers[i].gate_up, 1, turn, lane);
-        stream(&layers[i].down, 1, turn, lane);
-    }
-    stream(head, 1, turn, lane);
-}
-
 DEVICE Digits put_all(const Consumer& me, const float* x, int n_columns) {
     sync_group(ALL_CONSUMERS, CONSUMERS);
     const Digits planes(shared_memory() + Layout::planes, n_columns, 2);
@@ -45,7 +29,7 @@ DEVICE void multiply_some(Consumer& me, const Matrix* matrices, int count, const
 }
 
 extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
-multiply_layers(const TestLayer* layers, const Matrix* head, const float* x, float* out) {
+multiply_layers(const Layer* layers, const Matrix* head, const float* x, float* out) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (threadIdx.x == 0)
         for (u32 i = 0; i < N_SLOTS; i++) {

@@ -11,7 +11,7 @@ from workbench.ops import kernels
 # small frames and spill nothing; the attention of decode_token, with four query heads to a KV head,
 # takes more registers than twelve warps of a thread block leave each other.
 STACK = {"sample_pick": 48, "sample_scan": 16, "decode_token": 96}
-SPILLED = {"decode_token": 512}
+SPILLED = {"decode_token": 576}
 
 needs_nvrtc = pytest.mark.skipif(
     nvrtc.library() is None, reason="NVRTC is not here: pip install nvidia-cuda-nvrtc"

@@ -15,8 +15,8 @@ CLOSE = 2e-5  # of a unit: q and p in 22 bits, sums in float32
 EPS = 1e-6
 SHARED = 228 << 10  # bytes that a thread block of an H200 can have
 FILES = (
-    *("activations.cuh", "decode_stream.cuh", "decode_vector.cuh"),
-    *("decode_heads.cuh", "decode_attention.cuh"),
+    *("activations.cuh", "decode_records.cuh", "decode_stream.cuh", "decode_exchange.cuh"),
+    *("decode_vector.cuh", "decode_heads.cuh", "decode_attention.cuh"),
 )
 
 
@@ -123,7 +123,8 @@ def macros(shape):
         **{"PLANE_BYTES": -(-_desk_bytes(shape) // 128) * 128, "PACKET_TYPES(CASE)": ""},
         **{"N_HEAD": shape.n_head, "N_HEAD_KV": shape.n_head_kv, "HEAD_DIM": shape.head_dim},
         **{"N_ROT": shape.n_rot, "ROPE_NEOX": int(shape.neox), "NORM_EPS": f"{EPS}f"},
-        "ATTENTION_SCALE": f"{shape.head_dim**-0.5}f",
+        **{"ATTENTION_SCALE": f"{shape.head_dim**-0.5}f", "N_LAYER": 1},
+        **kernels.EXCHANGE,
     }
 
 

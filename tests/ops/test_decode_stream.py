@@ -7,7 +7,7 @@ import pytest
 
 from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
 from tests.ops.packets_cases import PATHS, finite_rows, relative_error
-from workbench.model.decode_plan import MATRIX
+from workbench.model.decode_plan import LAYER, MATRIX
 from workbench.ops import kernels
 from workbench.ops.packets import PACKET_COLUMNS, pack_rows, packet_bytes, tile_bytes
 
@@ -16,7 +16,6 @@ N_WARPS, N_SLOTS, N_LAYER, MOST_ROWS = 3, 6, 2, 160
 PLANE_BYTES = 8192
 KERNELS = kernels.FOLDER.parents[2] / "tests/ops/stream_kernels.cu"
 CLOSE = 1e-6  # of sum |w| |x|: float32 sums in another order
-LAYER = np.dtype([("matrices", MATRIX, 6), ("other", "<u8", 3)])
 # (rows, columns, type) of q, k, v, output, gate and up, down; rows of fewer tiles than thread
 # blocks and of more than a group, columns of less than a packet and of no whole number of them.
 LAYERS = (
@@ -37,8 +36,9 @@ def library(architecture: int):
         "MOST_ROWS": MOST_ROWS,
         "PACKET_TYPES(CASE)": " ".join(f"CASE({i}, {type})" for i, type in enumerate(TYPES)),
     }
-    paths = (*PATHS, kernels.FOLDER / "decode_stream.cuh", KERNELS)
-    shared = 1024 + 1400 * N_WARPS + PLANE_BYTES + N_SLOTS * slot
+    files = ("decode_records.cuh", "decode_stream.cuh")
+    paths = (*PATHS, *(kernels.FOLDER / name for name in files), KERNELS)
+    shared = 2048 + 1400 * N_WARPS + PLANE_BYTES + N_SLOTS * slot
     return compile_for_cpu(paths, names, architecture), shared
 
 
@@ -61,7 +61,8 @@ def test_products_of_all_matrices_of_a_token_are_those_of_numpy(n_blocks, archit
     made = [record(raw, K, type) for raw, (_, K, type) in zip(raws, shapes, strict=True)]
     layers, head = np.zeros(N_LAYER, LAYER), np.array([made[-1][0]], MATRIX)
     for i, layer in enumerate(layers):
-        layer["matrices"] = [row for row, _ in made[6 * i : 6 * i + 6]]
+        rows = [row for row, _ in made[6 * i : 6 * i + 6]]
+        layer["attn"], (layer["output"], layer["gate_up"], layer["down"]) = rows[:3], rows[3:]
     out = np.full((len(shapes), MOST_ROWS), np.nan, np.float32)
     sizes = (n_blocks, N_WARPS * 32 + 32, shared)
     launch(compiled, "multiply_layers", *sizes, layers, head, x, out, order=order)

@@ -31,6 +31,7 @@ from .decode_plan import (
 )
 from .decode_stats import DecodeStats
 from .decode_tables import (
+    EXCHANGED,
     Addresses,
     buffer_sizes,
     layer_records,
@@ -147,8 +148,12 @@ class DecodeGraph:
 
     def _take_buffers(self) -> dict[str, cp.ndarray]:
         sizes = buffer_sizes(self.network, self.cache.n_ctx, self._n_blocks, self.with_stats)
+        ends = np.cumsum([sizes[name] for name in EXCHANGED])
+        self._exchanged = cp.zeros(int(ends[-1]), cp.float32)
         buffers = {name: cp.zeros(n, cp.float32) for name, n in sizes.items()}
-        buffers["barrier"] = cp.zeros(1, cp.uint32)
+        parts = cp.split(self._exchanged, ends[:-1].tolist())
+        buffers |= dict(zip(EXCHANGED, parts, strict=True))
+        buffers["meetings"] = cp.zeros(2, cp.uint32)
         buffers["arrivals"] = cp.zeros(self.network.config.n_head, cp.uint32)
         return {**buffers, "logits": self.logits, "state": self.state}
 
@@ -178,8 +183,10 @@ class DecodeGraph:
         rows = embedding.raw.view(cp.uint8) if embedding.type == "F32" else embedding.raw
         codes = cuda_dequantize.device_table(embedding.type, cp.cuda.Device().id)
         start = (rows, codes, np.uint64(rows.strides[0]), np.uint32(n_embd), self.state)
-        grid = (-(-n_embd // (8 * kernels.THREADS)),)
-        begin(grid, (kernels.THREADS,), (*start, self._buffers["x"], self._buffers["barrier"]))
+        exchanged = self._exchanged
+        grid = (-(-exchanged.size // (8 * kernels.THREADS)),)
+        given = (*start, exchanged, np.uint32(exchanged.size), self._buffers["meetings"])
+        begin(grid, (kernels.THREADS,), given)
         arguments = (layers, head, self.network.weights.output_norm.weight, work)
         sizes = ((self._n_blocks,), (self._plan.threads,))
         token(*sizes, arguments, shared_mem=self._plan.shared_bytes)
@@ -256,6 +263,7 @@ def _begin_source(embedding: PackedTensor, scale: float) -> kernels.Source:
         "EMBEDDING": embedding.type,
         "EMBEDDING_IS_NUMBERS": int(family == "floats"),
         "EMBEDDING_SCALE": f"{float(np.float32(scale))!r}f",
+        **kernels.EXCHANGE,
     }
     return kernels.Source((*kernels.SHARED, *(kernels.FOLDER / name for name in files)), macros)
 

@@ -4,7 +4,7 @@
             ─▶ decode_plan       the macros that kernels/decode_*.cu are compiled with
             ─▶ LAYER, MATRIX …   the records that the kernel reads, field by field its structs
 
-Source: the structs of kernels/decode_stream.cuh and decode_heads.cuh.
+Source: the structs of kernels/decode_records.cuh.
 Left out: the memory itself, which is `decode_graph`'s; experts, sinks, ALiBi and latent attention,
 which the plain pass has.
 """
@@ -45,8 +45,8 @@ LAYER = np.dtype(
     + [("window", "<u4"), ("unused", "<u4")]
 )
 WORK = np.dtype(
-    [(name, "<u8") for name in ("x", "other_x", "branch", "qkv", "mixed", "hidden", "logits")]
-    + [(name, "<u8") for name in ("split_sums", "split_ends", "barrier", "arrivals", "state")]
+    [(name, "<u8") for name in ("states", "qkv", "mixed", "hidden", "branch", "logits")]
+    + [(name, "<u8") for name in ("split_sums", "split_ends", "meetings", "arrivals", "state")]
     + [(name, "<u8") for name in ("scores", "ends", "taps", "norms", "marks")]
     + [("n_rows", "<u4"), ("most_splits", "<u4")]
 )
@@ -91,6 +91,8 @@ def _reasons(network: Network) -> Iterator[str]:
         yield f"the activation {rules.activation}"
     if rules.qk_norm_after_rope or rules.qk_norm_bare or rules.qk_norm != "rms_norm":
         yield f"the norm of queries and keys in architecture {rules.name!r}"
+    if bool(rules.attn_post_norm) != bool(rules.ffn_post_norm):
+        yield f"the norm after one branch only in architecture {rules.name!r}"
     if weights.position_embd.weight is not None or weights.token_embd_norm.weight is not None:
         yield "positions or norms added to the embeddings"
     if weights.output.bias is not None or weights.output_norm.bias is not None:
@@ -175,7 +177,8 @@ def decode_plan(
     room = max(_plane_bytes(planes_of(m.type), m.shape[1]) for m in products.values())
     room = _round_up(max(room, _desk_bytes(config)), 128)
     slot = max(map(_most_packet, matrices))
-    besides = (16 + 2 * 8 * 64) * N_WARPS + 128  # reductions and sums, entries of tiles
+    records = 2 * LAYER.itemsize + WORK.itemsize + MATRIX.itemsize
+    besides = (16 + 2 * 8 * 64) * N_WARPS + 128 + records  # reductions, sums, entries of tiles
     rounds = (shared_limit - besides - 256 - room) // (N_WARPS * (slot + 16))
     n_slots = min(MOST_ROUNDS, rounds) * N_WARPS
     macros = {
@@ -188,6 +191,7 @@ def decode_plan(
         "PROFILE": int(with_marks),
         **{f"{name}_PLANES": planes_of(m.type) for name, m in products.items()},
         **_model_macros(network),
+        **kernels.EXCHANGE,
     }
     paths = (*kernels.DECODE_SHARED, *(kernels.FOLDER / name for name in kernels.DECODE_FILES))
     shared = _round_up(16 * n_slots + besides, 128) + room + n_slots * slot
@@ -244,6 +248,7 @@ def _model_macros(network: Network) -> Mapping[str, Any]:
         "N_HEAD_KV": config.n_head_kv,
         "HEAD_DIM": config.head_dim,
         "N_ROT": config.n_rot,
+        "POST_NORMS": int(bool(rules.attn_post_norm or rules.ffn_post_norm)),
         "ROPE_NEOX": int(rules.rope == "neox"),
         "ACTIVATION": rules.activation,
         "NORM_EPS": _number(config.norm_eps),

@@ -8,7 +8,7 @@
 
 Everything here is the same for a GPU and for the kernel run on a CPU in tests: what an array's
 address is, and how arrays are made, is told by `Addresses`.
-Source: the structs of kernels/decode_stream.cuh and decode_heads.cuh.
+Source: the structs of kernels/decode_records.cuh.
 Left out: making packets (`ops/cuda_packets.py`), launching (`decode_graph`).
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops import kernels
 from .config import ModelConfig
 from .decode_plan import LAYER, WORK, DecodePlan
 from .decode_stats import DecodeStats
@@ -25,6 +26,8 @@ from .kv_cache import KVCache
 from .transformer import Network, layer_rotation
 
 __all__ = [
+    "EXCHANGED",
+    "UNWRITTEN",
     "Addresses",
     "buffer_sizes",
     "layer_records",
@@ -32,6 +35,11 @@ __all__ = [
     "statistics_of",
     "work_record",
 ]
+
+
+N_STATES = 6  # of the residual stream that are kept
+EXCHANGED = ("states", "qkv", "mixed", "hidden")  # buffers of what thread blocks tell one another
+UNWRITTEN = np.uint32(kernels.UNWRITTEN).view(np.float32)  # what is in them before
 
 
 @dataclass
@@ -124,10 +132,11 @@ def buffer_sizes(
     config = network.config
     heads = config.n_head * config.head_dim
     sizes = {
-        **{name: config.n_embd for name in ("x", "other_x", "branch")},
-        "qkv": heads + config.n_embd_k + config.n_embd_v,
-        "mixed": heads,
-        "hidden": config.n_ff,
+        "states": N_STATES * config.n_embd,
+        "qkv": 2 * (heads + config.n_embd_k + config.n_embd_v),
+        "mixed": 2 * heads,
+        "hidden": 3 * config.n_ff,
+        "branch": config.n_embd,
         "split_sums": heads * most_splits,
         "split_ends": 2 * config.n_head * most_splits,
     }

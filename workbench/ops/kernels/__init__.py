@@ -94,18 +94,28 @@ def _decode(*files: str, **defines: object) -> Source:
 
 PACKET_FILES = tuple(f"packets{part}.cuh" for part in ("", "_float", "_legacy", "_k", "_levels"))
 DECODE_FILES = (  # of the decode kernel; model/decode_plan.py gives the names
-    *("activations.cuh", *PACKET_FILES, "decode_stream.cuh", "decode_vector.cuh"),
-    *("decode_heads.cuh", "decode_attention.cuh", "decode_token.cu"),
+    *("activations.cuh", *PACKET_FILES, "decode_records.cuh", "decode_stream.cuh"),
+    *(
+        "decode_exchange.cuh",
+        "decode_vector.cuh",
+        "decode_heads.cuh",
+        "decode_attention.cuh",
+        "decode_token.cu",
+    ),
 )
+# What a float32 is that thread blocks exchange, until it is written: a NaN no arithmetic gives.
+UNWRITTEN = 0x7FFFA5A5
+EXCHANGE: Mapping[str, object] = MappingProxyType({"UNWRITTEN": f"{UNWRITTEN:#x}u"})
 LLAMA_8B: Mapping[str, object] = MappingProxyType(
     {
         **{"N_WARPS": 11, "N_SLOTS": 33, "SLOT_BYTES": 4608, "PLANE_BYTES": 62208, "STATS": 1},
         "PACKET_TYPES(CASE)": "CASE(0, Q4_K) CASE(1, Q6_K)",
         **{f"{product}_PLANES": "Digits" for product in ("ATTN", "OUT", "GATE", "DOWN", "HEAD")},
         **{"N_LAYER": 32, "N_EMBD": 4096, "N_FF": 14336, "N_HEAD": 32, "N_HEAD_KV": 8},
-        **{"HEAD_DIM": 128, "N_ROT": 128, "ROPE_NEOX": 0, "ACTIVATION": "swiglu"},
+        **{"HEAD_DIM": 128, "N_ROT": 128, "ROPE_NEOX": 0, "ACTIVATION": "swiglu", "POST_NORMS": 0},
         **{"NORM_EPS": "1e-5f", "ATTENTION_SCALE": "0.088388346f"},
         **{"RESIDUAL_SCALE": "1.0f", "LOGIT_SCALE": "1.0f"},
+        **EXCHANGE,
     }
 )
 EMBEDDING = {"EMBEDDING": "Q4_K", "EMBEDDING_IS_NUMBERS": 0, "EMBEDDING_SCALE": "1.0f"}
@@ -121,7 +131,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "flash_attention": _decode("flash_attention.cu", HEAD_DIM=128, RULES=0, ROW_TILES=2),
         "decode_begin": Source(
             (*SHARED, FOLDER / "dequantize_k.cu", FOLDER / "decode_begin.cu"),
-            {**DEQUANTIZE_SIZES, **EMBEDDING},
+            {**DEQUANTIZE_SIZES, **EMBEDDING, **EXCHANGE},
         ),
         "decode_token": _decode(*DECODE_FILES, **LLAMA_8B),
         "sample": _decode("sample.cuh", "sample_exact.cuh", "sample_chain.cuh", "sample.cu"),

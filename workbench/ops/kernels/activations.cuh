@@ -47,7 +47,8 @@ struct Digits {
     // Writes columns column .. column + 3 (a multiple of 4). A whole warp calls it, four
     // neighbouring lanes with the four parts of 16 columns. All columns up to a whole number of 128
     // must be written, zeros behind the last; the same holds for the others below.
-    DEVICE void put(int column, const float (&x)[4]) const {
+    // has_sums: whether sums16 is needed.
+    DEVICE void put(int column, const float (&x)[4], bool has_sums = true) const {
         u32 v[4];
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -60,6 +61,7 @@ struct Digits {
         *(u32*)(to + stride) = pick_bytes(high01, high23, 0x5410);
         *(u32*)(to + 2 * stride) = pick_bytes(low01, low23, 0x7632);
         *(u32*)(to + 3 * stride) = pick_bytes(low01, low23, 0x5410);
+        if (!has_sums) return;
         float sum = (x[0] + x[1]) + (x[2] + x[3]);
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
@@ -86,7 +88,7 @@ struct Halves {
         : planes(shared), stride(stride_of(n_columns)), factor(power_of_two(14 - e)),
           scale(power_of_two(e - 14)) {}
 
-    DEVICE void put(int column, const float (&x)[4]) const {
+    DEVICE void put(int column, const float (&x)[4], bool = false) const {
         u32 high[2], low[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
@@ -111,7 +113,7 @@ struct Brains {
     DEVICE Brains(u8* shared, int n_columns, int)
         : planes(shared), stride(stride_of(n_columns)), scale(1) {}
 
-    DEVICE void put(int column, const float (&x)[4]) const {
+    DEVICE void put(int column, const float (&x)[4], bool = false) const {
         float rest[4] = {x[0], x[1], x[2], x[3]};
         u8* to = planes + offset_of_pairs(column);
 #pragma unroll

@@ -179,7 +179,8 @@ DEVICE float4 merge_warps(const Desk& desk, int n_warps, int g, int column) {
 }
 
 // The last of an item's splits brings all of them together, AT_ONCE at a time.
-DEVICE void merge_splits(const Item& item, const Work& work, float2* ends, int thread) {
+DEVICE void merge_splits(const Item& item, const Work& work, float* mixed, float2* ends,
+                         int thread) {
     constexpr int AT_ONCE = 8;
     for (int i = 4 * thread; i < item.n_heads * HEAD_DIM; i += 4 * CONSUMERS) {
         const int head = item.first_head + i / HEAD_DIM, column = i % HEAD_DIM;
@@ -208,14 +209,14 @@ DEVICE void merge_splits(const Item& item, const Work& work, float2* ends, int t
                 sum += end[s].y * keep, value = plus(value, times(parts[s], keep));
             }
         }
-        *(float4*)(work.mixed + head * HEAD_DIM + column) = times(value, 1 / sum);
+        store_relaxed4(mixed + head * HEAD_DIM + column, times(value, 1 / sum));
         if (ends && column == 0) ends[head] = make_float2(most, sum);
     }
 }
 
 // What the item's warps have found goes to memory.
-DEVICE void finish_item(const Item& item, const Work& work, const Desk& desk, float2* ends,
-                        int thread) {
+DEVICE void finish_item(const Item& item, const Work& work, const Desk& desk, float* mixed,
+                        float2* ends, int thread) {
     const int n_warps = least_of(divide_up(item.end - item.begin, TILE), N_WARPS);
     for (int i = 2 * thread; i < item.n_heads * HEAD_DIM; i += 2 * CONSUMERS) {
         const int g = i / HEAD_DIM, head = item.first_head + g, column = i % HEAD_DIM;
@@ -223,8 +224,9 @@ DEVICE void finish_item(const Item& item, const Work& work, const Desk& desk, fl
         const bool is_whole = item.splits == 1;
         const u64 at = (u64)head * work.most_splits + item.split;
         const float unit = is_whole ? 1 / found.w : 1;
-        float* to = is_whole ? work.mixed + head * HEAD_DIM : work.split_sums + at * HEAD_DIM;
-        *(float2*)(to + column) = make_float2(found.x * unit, found.y * unit);
+        float* to = is_whole ? mixed + head * HEAD_DIM : work.split_sums + at * HEAD_DIM;
+        store_relaxed(to + column, found.x * unit);
+        store_relaxed(to + column + 1, found.y * unit);
         float2* end_to = is_whole ? (ends ? ends + head : nullptr) : work.split_ends + at;
         if (end_to && column == 0) *end_to = make_float2(found.z, found.w);
     }
@@ -239,7 +241,7 @@ DEVICE void finish_item(const Item& item, const Work& work, const Desk& desk, fl
         }
     }
     sync_group(ALL_CONSUMERS, CONSUMERS);
-    if (*desk.is_last) merge_splits(item, work, ends, thread);
+    if (*desk.is_last) merge_splits(item, work, mixed, ends, thread);
 }
 
 // The attention of layer `number`. meet() lets all thread blocks meet once, each having written its
@@ -250,6 +252,7 @@ DEVICE void attend(int number, const Layer& layer, const Work& work, const Consu
     const Desk desk;
     float* scores = STATS ? work.scores + (u64)number * N_HEAD * work.n_rows : nullptr;
     float2* ends = STATS ? work.ends + number * N_HEAD : nullptr;
+    float* mixed = work.mixed + number % 2 * N_HEAD * HEAD_DIM;
     for (int i = blockIdx.x, is_first = 1;; i += gridDim.x, is_first = 0) {
         const Item item = item_of(i, n_positions, layer.window, work.most_splits);
         const u64 rows = (u64)item.kv_head * work.n_rows * HEAD_DIM;
@@ -268,6 +271,6 @@ DEVICE void attend(int number, const Layer& layer, const Work& work, const Consu
         sync_group(ALL_CONSUMERS, CONSUMERS);
         attend_positions(item, layer.k + rows, layer.v + rows, work, desk, me, scores, at);
         sync_group(ALL_CONSUMERS, CONSUMERS);
-        finish_item(item, work, desk, ends, me.warp * 32 + me.lane);
+        finish_item(item, work, desk, mixed, ends, me.warp * 32 + me.lane);
     }
 }

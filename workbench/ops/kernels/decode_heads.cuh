@@ -21,29 +21,8 @@ constexpr int TILE = 8 * KEY_TILES;                // positions of a warp at a t
 constexpr int LEAST_SPLIT = TILE * N_WARPS;        // positions: what the warps do at once
 constexpr int KEY_PARTS = divide_up(HEAD_DIM, 32), VALUE_PARTS = divide_up(HEAD_DIM, 64);
 constexpr int PAIRS = divide_up(HEAD_DIM, 64);  // that a lane turns
+constexpr int N_QKV = (N_HEAD + 2 * N_HEAD_KV) * HEAD_DIM;
 constexpr float LOG2_E = 1.4426950408889634f, LOWEST = -1e30f;
-
-struct Layer {
-    Matrix attn[3], output, gate_up, down;
-    const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm;
-    const float *q_norm, *k_norm, *biases, *output_bias;  // biases: of q, k, v, one after another
-    const float2* rotation;                               // (n_ctx, N_ROT / 2), cos and sin
-    u16 *k, *v;
-    u32 window, unused;  // positions that are seen, 0: all
-};
-
-// Buffers of a token. splits: (H, MOST_SPLITS, D) sums and (H, MOST_SPLITS) largest score and sum.
-struct Work {
-    float *x, *other_x, *branch, *qkv, *mixed, *hidden, *logits, *split_sums;
-    float2* split_ends;
-    u32 *barrier, *arrivals, *state;
-    float *scores;     // (L, H, n_rows), for statistics, or null
-    float2 *ends;      // (L, H) largest score and sum of each head
-    float *taps;       // (L, E)
-    float *norms;      // (L, 2, K) of keys, then of values
-    u64 *marks;        // clocks, for profiles, or null
-    u32 n_rows, most_splits;
-};
 
 // What the item of a thread block is; the last split has the newest position.
 struct Item {
@@ -194,15 +173,21 @@ struct Pairs {
     float2 x[PAIRS];
 
     DEVICE void load(const float* from, const Placing& how, int lane) {
+        for (bool all = false; !all; in_vain()) {
+            all = true;
+#pragma unroll
+            for (int i = 0; i < PAIRS; i++) {
+                const Pair pair(i, lane);
+                x[i] = make_float2(0, 0);
+                if (pair.exists) x[i] = make_float2(load_relaxed(from + pair.first),
+                                                    load_relaxed(from + pair.second));
+            }
+#pragma unroll
+            for (int i = 0; i < PAIRS; i++) all &= is_written(x[i].x) & is_written(x[i].y);
+        }
         float sum = 0;
 #pragma unroll
-        for (int i = 0; i < PAIRS; i++) {
-            const Pair pair(i, lane);
-            x[i] = make_float2(0, 0);
-            if (pair.exists) x[i] = make_float2(load_fresh(from + pair.first),
-                                                load_fresh(from + pair.second));
-            sum += x[i].x * x[i].x + x[i].y * x[i].y;
-        }
+        for (int i = 0; i < PAIRS; i++) sum += x[i].x * x[i].x + x[i].y * x[i].y;
         float length = 1;
         if (how.has_norm) {
             for (int mask = 16; mask; mask /= 2) sum += shuffle_xor(sum, mask);
@@ -268,7 +253,7 @@ DEVICE void place_head(int number, const Item& item, const Layer& layer, const W
     const int of_keys = N_HEAD + kv_head;
     const int head = is_query ? item.first_head + g : is_key ? of_keys : of_keys + N_HEAD_KV;
     Pairs pairs;
-    pairs.load(work.qkv + head * HEAD_DIM, how, me.lane);
+    pairs.load(work.qkv + number % 2 * N_QKV + head * HEAD_DIM, how, me.lane);
     if (is_query) return pairs.write_query(desk, g, me.lane);
     const u64 newest = ((u64)kv_head * work.n_rows + item.newest) * HEAD_DIM;
     float* norm = work.norms + (2 * number + !is_key) * N_HEAD_KV + kv_head;

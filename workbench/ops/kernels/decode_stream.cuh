@@ -7,18 +7,14 @@
 // tiles blockIdx.x, blockIdx.x + gridDim.x … The producer only waits for empty slots, never for the
 // arithmetic, so weights keep flowing while the thread blocks wait for one another. N_SLOTS is a
 // multiple of N_WARPS: a slot then has one reader, who cannot take an old phase for a new one.
-// Given by the loader: N_WARPS, N_SLOTS, SLOT_BYTES, PLANE_BYTES, PACKET_TYPES(CASE).
+// Tried: packets brought to the L2 cache ahead of their copy, always or while the ring is full (the
+// memory then is slower by a third: Q4_0 535 instead of 610 tokens/s); 12 or 16 warps (spills).
+// Given by the loader: N_WARPS, N_SLOTS, SLOT_BYTES, PLANE_BYTES, PACKET_TYPES(CASE), N_LAYER.
 // Layout of packets: workbench/ops/packets.py.
 
 constexpr int CONSUMERS = N_WARPS * 32;   // threads that multiply
 constexpr int GROUP = 8;                  // tiles whose sums wait to be added
 constexpr int ALL_CONSUMERS = 1;          // the number of their barrier
-
-// A matrix as packets, as MATRIX in workbench/model/decode_plan.py.
-struct Matrix {
-    const u8* tiles;
-    u32 n_tiles, n_rows, tile_bytes, n_columns, type, unused;
-};
 
 // A tile that was multiplied: of which matrix, which one.
 struct Entry {
@@ -29,7 +25,8 @@ struct Entry {
 struct Layout {
     static constexpr u32 full = 0, empty = full + 8 * N_SLOTS, scratch = empty + 8 * N_SLOTS,
                          entries = scratch + 4 * 4 * N_WARPS,
-                         sums = entries + 2 * GROUP * sizeof(Entry),
+                         records = entries + 2 * GROUP * sizeof(Entry),
+                         sums = records + sizeof(Records),
                          planes = (sums + 2 * GROUP * N_WARPS * 64 + 127) / 128 * 128,
                          ring = planes + PLANE_BYTES, bytes = ring + N_SLOTS * SLOT_BYTES;
 };
@@ -67,6 +64,11 @@ DEVICE int bytes_of(u32 type, int n_columns) {
     return 0;
 }
 
+// Whether a type needs the sums of activations.
+#define CASE(ID, TYPE) || Packets##TYPE::has_minima
+constexpr bool HAS_MINIMA = false PACKET_TYPES(CASE);
+#undef CASE
+
 DEVICE u32 padded_columns(const Matrix& m) { return (m.n_columns + 63) / 64 * 64; }
 
 template <class A, class B> struct Same { static constexpr bool yes = false; };
@@ -91,39 +93,87 @@ DEVICE void multiply_packet(u32 type, const u8* packet, const Planes& x, int fir
 // --- the producer --------------------------------------------------------------------------------
 
 // Packets that are asked for at once, each by a lane: one lane alone is slower than the memory.
-// Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 1 and 4 lanes: Q4_0 491 527,
-// Q4_K_M 454 509, Q6_K 355 452, Q8_0 346 385.
-constexpr u32 ASKED = BULK_ARRIVALS == 1 ? 4 : 1;
+// Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 4 and 8 lanes: Q4_0 616 635, Q4_K_M 597 606,
+// Q8_0 448 449.
+constexpr u32 ASKED = BULK_ARRIVALS > 1 ? 1 : 16 <= N_SLOTS ? 8 : N_SLOTS / 2;
 
-// Sends this thread block's tiles of some matrices to the ring; by a whole warp.
-DEVICE void stream(const Matrix* matrices, int count, Turn& turn, u32 lane) {
-    const u32 own = ASKED == 1 ? 0 : lane;  // which of them
-    u32 tile = blockIdx.x;
-    for (int i = 0; i < count; i++) {
-        const Matrix m = matrices[i];
-        const u32 width = columns_of(m.type), whole = bytes_of(m.type, width);
-        const u32 n_packets = (padded_columns(m) + width - 1) / width;
-        for (; tile < m.n_tiles; tile += gridDim.x) {
-            const u8* from = m.tiles + (u64)tile * m.tile_bytes;
-            for (u32 first = 0; first < n_packets; first += ASKED) {
-                const u32 left = n_packets - first, at = (first + own) * whole;
-                if (own < ASKED && own < left) {
-                    Turn mine = turn;
-                    mine.advance(own);
-                    const u32 n_bytes = m.tile_bytes - at < whole ? m.tile_bytes - at : whole;
-                    barrier_wait(empty_barrier(mine.slot), mine.parity ^ 1);
-                    copy_bulk(slot_memory(mine.slot), from + at, n_bytes, full_barrier(mine.slot),
-                              lane - own);
-                }
-                sync_warp();  // a slot's packets are asked for in their order
-                turn.advance(left < ASKED ? left : ASKED);
-            }
+// Bytes of a thread block that are on their way at a time. More would stand in a queue at the
+// memory, and what thread blocks tell one another behind them. Tokens/s with 48, 56, 64, 80 KiB:
+// Q4_0 656 657 653 635.
+constexpr u32 ON_THEIR_WAY = 56 << 10;
+
+// A place in the order of packets: up to ASKED of a tile.
+struct Cursor {
+    static constexpr int MATRICES = 6, LAST = MATRICES * N_LAYER;  // of a layer; the head
+    const Layer* layers;
+    const Matrix* head;
+    int number = 0;    // of the matrix that is `now`
+    Matrix now, next;  // next is read while packets of now are on their way
+    u32 tile = blockIdx.x, first = 0, n_packets, whole;
+    u32 most;  // packets on their way
+
+    DEVICE Cursor(const Layer* layers, const Matrix* head)
+        : layers(layers), head(head), now(layers->attn[0]), next(layers->attn[1]) {
+        find_tile();
+    }
+    DEVICE bool exists() const { return number <= LAST; }
+    // Where this thread block has no more tiles of a matrix, goes to the next.
+    DEVICE void find_tile() {
+        while (exists() && tile >= now.n_tiles) {
+            const bool goes_on = number % MATRICES < 2;  // q, k, v are dealt as one
+            tile = goes_on ? tile - now.n_tiles : blockIdx.x;
+            now = next, number++;
+            const int after = number + 1;
+            next = after < LAST ? layers[after / MATRICES].attn[after % MATRICES] : *head;
         }
-        tile -= m.n_tiles;
+        const u32 width = columns_of(now.type);
+        whole = bytes_of(now.type, width), n_packets = (padded_columns(now) + width - 1) / width;
+        most = ON_THEIR_WAY / whole;
+        most = most < ASKED ? ASKED : most > N_SLOTS - ASKED ? N_SLOTS - ASKED : most;
+    }
+    DEVICE u32 count() const { return n_packets - first < ASKED ? n_packets - first : ASKED; }
+    DEVICE void advance() {
+        first += ASKED;
+        if (first < n_packets) return;
+        first = 0, tile += gridDim.x;
+        find_tile();
+    }
+    DEVICE const u8* packet(u32 own) const {
+        return now.tiles + (u64)tile * now.tile_bytes + (first + own) * whole;
+    }
+    DEVICE u32 bytes(u32 own) const {
+        const u32 left = now.tile_bytes - (first + own) * whole;
+        return left < whole ? left : whole;
+    }
+};
+
+
+// Sends this thread block's packets of a token to the ring; by a whole warp. A lane waits for a
+// packet that was asked for earlier (most >= ASKED), and none of this turn comes into its slot
+// (most <= N_SLOTS - ASKED), which would end the phase after the one it waits for.
+DEVICE void produce(const Layer* layers, const Matrix* head, u32 lane) {
+    const u32 own = ASKED == 1 ? 0 : lane;  // which packet of those at the cursor
+    Turn turn{0, 0};
+    u32 n_asked = 0;
+    for (Cursor at(layers, head); at.exists(); at.advance()) {
+        if (own < at.count()) {
+            Turn mine = turn;
+            mine.advance(own);
+            barrier_wait(empty_barrier(mine.slot), mine.parity ^ 1);
+            const u32 before = n_asked + own - at.most;
+            if (n_asked + own >= at.most)
+                barrier_wait(full_barrier(before % N_SLOTS), before / N_SLOTS & 1);
+            copy_bulk(slot_memory(mine.slot), at.packet(own), at.bytes(own),
+                      full_barrier(mine.slot), lane - own);
+        }
+        sync_warp();  // a slot's packets are asked for in their order
+        turn.advance(at.count()), n_asked += at.count();
     }
 }
 
 // --- the consumers -------------------------------------------------------------------------------
+
+DEVICE Records& records() { return *(Records*)(shared_memory() + Layout::records); }
 
 // What a consuming warp remembers between products.
 struct Consumer {

@@ -3,7 +3,7 @@
 //     x ─▶ (x + norm(branch) w) ─▶ norm ─▶ planes         the same in every thread block
 //
 // Every thread block does this for itself: that costs less than asking another one. What thread
-// blocks wrote in this kernel is read past L1 (`load_fresh4`).
+// blocks wrote in this kernel is read past L1.
 // NumPy twins: ops.cpu.rms_norm, ops.planes.
 
 // Sum and maximum over all consumers, the same in each; `turn` alternates between two memories.
@@ -52,13 +52,35 @@ struct Vector {
         for (int i = 0; i < ROUNDS; i++)
             part[i] = at(i, me) < N ? load_fresh4(from + at(i, me)) : make_float4(0, 0, 0, 0);
     }
+    // The same of numbers that are exchanged and may still be on their way.
+    DEVICE void await(const float* from, const Consumer& me) {
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++)
+            part[i] = at(i, me) < N ? load_relaxed4(from + at(i, me)) : make_float4(0, 0, 0, 0);
+        for (bool all = false; !all;) {
+            all = true;
+#pragma unroll
+            for (int i = 0; i < ROUNDS; i++)
+                if (!are_written(part[i])) {
+                    part[i] = load_relaxed4(from + at(i, me));
+                    all = false;
+                }
+            if (!all) in_vain();
+        }
+    }
+    // The same of what no thread block writes.
+    DEVICE void load_constant(const float* from, const Consumer& me) {
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++)
+            part[i] = at(i, me) < N ? *(const float4*)(from + at(i, me)) : make_float4(0, 0, 0, 0);
+    }
     // Scales to a root mean square of 1, then by the weight; returns the largest magnitude.
-    DEVICE float norm(const float* weight, const Consumer& me, int& turn) {
+    DEVICE float norm(const Vector& weights, const Consumer& me, int& turn) {
         float sum = 0, largest = 0;
 #pragma unroll
         for (int i = 0; i < ROUNDS; i++) {
             sum += squares(part[i]);
-            if (at(i, me) < N) part[i] = times(part[i], *(const float4*)(weight + at(i, me)));
+            part[i] = times(part[i], weights.part[i]);
             largest = fmaxf(largest, largest_of(part[i]));
         }
         reduce(sum, largest, me, turn);
@@ -83,7 +105,8 @@ struct Vector {
             const int column = 4 * (i * CONSUMERS + me.warp * 32 + me.lane);
             const float4 v = i < ROUNDS ? part[i < ROUNDS ? i : 0] : make_float4(0, 0, 0, 0);
             const float four[4] = {v.x, v.y, v.z, v.w};
-            if (column - 4 * me.lane < PADDED) made.put(column, four);  // whole warps: 128 columns
+            // Whole warps, of 128 columns.
+            if (column - 4 * me.lane < PADDED) made.put(column, four, HAS_MINIMA);
         }
         sync_group(ALL_CONSUMERS, CONSUMERS);
         return made;

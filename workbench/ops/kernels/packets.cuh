@@ -3,6 +3,7 @@
 //     Packets##TYPE::columns             of a whole packet
 //     Packets##TYPE::bytes(n)            of a packet with n columns
 //     Packets##TYPE::Planes              what it is multiplied with: Digits, Halves or Brains
+//     Packets##TYPE::has_minima          whether that needs its sums16
 //     Packets##TYPE::multiply(packet, x, first_column, n_columns, lane, sums)
 //
 // `multiply` is called by a whole warp; packet (n_columns wide, at column first_column of the row)

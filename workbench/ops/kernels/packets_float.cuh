@@ -29,6 +29,7 @@ template <class Planes_>
 struct Floats {
     typedef Planes_ Planes;
     static constexpr int columns = 256;
+    static constexpr bool has_minima = false;
     static DEVICE int bytes(int n_columns) { return n_columns * 32; }
 
     static DEVICE void multiply(const u8* packet, const Planes& x, int first_column, int n_columns,

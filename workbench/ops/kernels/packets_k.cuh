@@ -54,6 +54,7 @@ template <class Codes>
 struct BigBlocks {
     typedef Digits Planes;
     static constexpr int columns = Codes::columns;
+    static constexpr bool has_minima = Codes::has_minima;
     static DEVICE int bytes(int n_columns) { return n_columns / 256 * Codes::chunk_bytes; }
 
     static DEVICE void multiply(const u8* packet, const Digits& x, int first_column, int n_columns,
@@ -141,6 +142,7 @@ template <class Codes>
 struct BigGroups {
     typedef Digits Planes;
     static constexpr int columns = Codes::columns;
+    static constexpr bool has_minima = Codes::has_minima;
     static DEVICE int bytes(int n_columns) {
         return n_columns / 256 * (Codes::quant_bytes + Codes::header_bytes);
     }

@@ -15,6 +15,7 @@ template <class Codes>
 struct SmallBlocks {
     typedef Digits Planes;
     static constexpr int columns = Codes::columns;
+    static constexpr bool has_minima = Codes::has_minima;
     static constexpr int step_bytes =
         Codes::quant_bytes + 32 * Codes::scale_bytes * (Codes::has_minima ? 2 : 1);
     static DEVICE int bytes(int n_columns) { return n_columns / 64 * step_bytes; }

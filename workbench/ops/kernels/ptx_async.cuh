@@ -153,6 +153,38 @@ DEVICE u32 load_acquire(const u32* from) {
     return word;
 }
 
+// Words that threads of other thread blocks read or write at any time: each comes whole, in no
+// order with others. A wait for one goes on in vain() until it is there.
+DEVICE u32 load_relaxed(const u32* from) {
+    u32 word;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(word) : "l"(from) : "memory");
+    return word;
+}
+
+DEVICE float load_relaxed(const float* from) { return as_float(load_relaxed((const u32*)from)); }
+
+DEVICE float4 load_relaxed4(const float* from) {
+    float4 all;
+    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(all.x), "=f"(all.y), "=f"(all.z), "=f"(all.w) : "l"(from) : "memory");
+    return all;
+}
+
+DEVICE void store_relaxed(float* to, float number) {
+    asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" :: "l"(to), "f"(number) : "memory");
+}
+
+DEVICE void store_relaxed4(float* to, float4 all) {
+    asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};"
+                 :: "l"(to), "f"(all.x), "f"(all.y), "f"(all.z), "f"(all.w) : "memory");
+}
+
+DEVICE void add_relaxed(u32* to, u32 value) {
+    asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" :: "l"(to), "r"(value) : "memory");
+}
+
+DEVICE void in_vain() {}
+
 // Adds to a word after all that this thread wrote and has seen. Returns: the word before.
 DEVICE u32 add_release(u32* to, u32 value) {
     u32 before;
