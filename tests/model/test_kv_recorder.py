@@ -126,13 +126,14 @@ class PlainGraph:
         return self.stats
 
 
-def test_a_decode_graph_leaves_the_same_run(model, ids, run, monkeypatch):
+@pytest.mark.parametrize("per_head", [True, False])
+def test_a_decode_graph_leaves_the_same_run(model, ids, run, monkeypatch, per_head):
     graph = SimpleNamespace(DecodeGraph=PlainGraph)
     monkeypatch.setitem(sys.modules, "workbench.model.decode_graph", graph)
     monkeypatch.setattr(model, "device", "cuda:0")
-    got = recorded(model, ids, 6, per_head=False)
+    got = recorded(model, ids, 6, per_head=per_head)
     monkeypatch.undo()
-    assert_same(got, recorded(model, ids, 6, per_head=False), HALF)
+    assert_same(got, recorded(model, ids, 6, per_head=per_head), HALF)
 
 
 def test_a_graph_that_does_not_cover_a_model_is_said_and_ids_that_are_none_refused(

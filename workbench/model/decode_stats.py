@@ -1,14 +1,15 @@
 """What is measured while one token goes through a model: attention, keys and values, the stream.
 
     cached position   0    1    2    …   n_past - 1
-    mass[layer]      ▇▇▇▇  ▁    ▂    …    ▅          heads' attention that each position got
+    shares[layer]    ▇▇▇▇  ▁    ▂    …    ▅          each head's attention to each position
 
 The decode graph of a GPU leaves these numbers in buffers as it runs; `plain_decode_stats` has the
 same from the plain forward pass, on every device: the truth that the graph is held to.
-Source: our own. Leaves out: whole maps of attention, which `ActivationTrace` keeps.
+Source: our own. Leaves out: other tensors, which `ActivationTrace` keeps.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,15 +29,15 @@ __all__ = ["DecodeStats", "plain_decode_stats"]
 class DecodeStats:
     """One token's statistics; L layers, H heads, K KV heads, E n_embd, S positions with its own.
 
-    position: of the token. mass: (L, S) float32, the shares of attention that it gave to each
-    position, summed over the heads: a row adds up to H, less where heads have a learned sink.
+    position: of the token. shares: (L, H, S) float32, the attention that each head gave to each
+    position: a row adds up to 1, less where the head has a learned sink.
     entropy: (L, H) float32 nats of each head's shares. k_norm, v_norm: (L, K) float32, Euclidean
     norms of the key (rotated, as it is cached) and value that it left. taps: (L, E) float32, the
     residual stream after each layer, `l_out`.
     """
 
     position: int
-    mass: np.ndarray
+    shares: np.ndarray
     entropy: np.ndarray
     k_norm: np.ndarray
     v_norm: np.ndarray
@@ -45,7 +46,12 @@ class DecodeStats:
     @property
     def n_layer(self) -> int:
         """Layers of the model."""
-        return len(self.mass)
+        return len(self.shares)
+
+    @cached_property
+    def mass(self) -> np.ndarray:
+        """(L, S) float32: the shares of each position, summed over the heads."""
+        return self.shares.sum(axis=1)
 
     @property
     def mean_mass(self) -> np.ndarray:
@@ -81,7 +87,7 @@ def plain_decode_stats(
     to_numpy = network.ops.to_numpy
     stats = DecodeStats(
         position,
-        mass=np.stack([p.sum(axis=0) for p in probs]),
+        shares=np.stack(probs),
         entropy=np.stack([_entropy(p) for p in probs]),
         k_norm=np.stack([_norm(to_numpy(cache.k(i)[-1])) for i in layers]),
         v_norm=np.stack([_norm(to_numpy(cache.v(i)[-1])) for i in layers]),

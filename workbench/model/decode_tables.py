@@ -179,7 +179,7 @@ def statistics_of(
     norms = buffers["norms"].reshape(n_layer, 2, -1)
     return DecodeStats(
         position,
-        shares.sum(axis=1).astype(np.float32),
+        shares.astype(np.float32),
         -(shares * logs).sum(axis=-1).astype(np.float32),
         norms[:, 0],
         norms[:, 1],
