@@ -158,11 +158,15 @@ def _demand_names(
         )
     for key in unset:
         if key not in gguf.metadata:
-            raise ParameterError(f"unset {key!r}: no such key; expected one of the file's, got it")
+            raise ParameterError(
+                f"unset {key!r}: no such key; expected a key that is in the file, got {key!r}; "
+                "info lists them"
+            )
     for old, name in rename.items():
         if old not in gguf.metadata and old not in gguf.tensors:
             raise ParameterError(
-                f"rename {old!r}: neither a key nor a tensor; expected a name that is in the file"
+                f"rename {old!r}: neither a key nor a tensor; expected a name that is in the file, "
+                f"got {old!r}; info lists them"
             )
         taken = gguf.metadata if old in gguf.metadata else gguf.tensors
         if name in taken and name not in rename and name not in unset:

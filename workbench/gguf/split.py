@@ -130,5 +130,5 @@ def _demand_free(paths: list[str], overwrite: bool) -> None:
         if Path(path).exists() and not overwrite:
             raise ParameterError(
                 f"{path}: there is such a file; expected a free name, got one that is taken; pass "
-                "overwrite=True to replace it"
+                "overwrite=True (--overwrite) to replace it"
             )
