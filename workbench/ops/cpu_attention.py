@@ -20,6 +20,7 @@ import numpy as np
 
 from ..quants import dequantize
 from .cpu_attention_row import reads, row_scores, row_values
+from .cpu_wide_rows import wide_rows
 from .packed_rows import PackedRows
 
 __all__ = [
@@ -232,5 +233,5 @@ def _widen(x: np.ndarray | PackedRows) -> np.ndarray:
     if x.dtype == np.float32:
         return x
     if isinstance(x, PackedRows):
-        return x.astype(np.float32)
+        return wide_rows(x)
     return dequantize(np.ascontiguousarray(x).view(np.uint8), "F16")  # faster than `astype`

@@ -10,6 +10,7 @@
     tile_products     one entry a type: many tokens; `tiles` does the work
     activations       lays activations out as a kernel reads them
     attention_row     one token's attention on a float16 cache
+    wide_blocks       packed keys and values as float32
     team              what threads do that share a product, by `atomics`
     entry             compiles them and keeps the machine code
 
