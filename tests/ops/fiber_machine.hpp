@@ -248,8 +248,10 @@ static void arrive(const Copy& copy) {
     end_phase(barrier_at(copy.barrier));
 }
 
+static void arrive_stores(const Block* releasing);
+
 // Copies that are part of a phase may each stay away for some rounds.
-static void arrive_copies() {
+static void arrive_late() {
     std::vector<Copy> late;
     u32 chance = running->chance;
     for (const Copy& copy : running->copies) {
@@ -260,6 +262,7 @@ static void arrive_copies() {
     }
     if (!late.empty()) running->steps++;
     running->copies = late;
+    arrive_stores(nullptr);
 }
 
 DEVICE void copy_commit() { running->now->groups.emplace_back(); }
@@ -299,6 +302,56 @@ DEVICE void sync_group(int id, int threads, HERE) {
 
 DEVICE void fence_gpu() {}
 
+// Relaxed stores are late, too, where threads are shuffled: those of a thread block come in any
+// order, but all of them before what it releases, and it sees its own. So who takes an arrival for
+// the number, or makes room too late, reads or leaves what is wrong.
+static void arrive_stores(const Block* releasing) {
+    std::vector<Store> late;
+    std::set<std::pair<const Block*, const float*>> waiting;  // an address's stores keep their order
+    u32 chance = running->chance;
+    for (const Store& store : running->stores) {
+        chance = chance * 1664525 + 1013904223;
+        const bool stays = releasing ? store.block != releasing : running->chance && chance >> 30;
+        if (stays || waiting.count({store.block, store.to})) {
+            waiting.insert({store.block, store.to});
+            late.push_back(store);
+            continue;
+        }
+        *store.to = store.number;
+        auto own = store.block->stored.find(store.to);
+        if (--own->second.first == 0) store.block->stored.erase(own);
+    }
+    if (!late.empty()) running->steps++;
+    running->stores = late;
+}
+
+DEVICE void store_relaxed(float* to, float number) {
+    Block* block = running->now->block;
+    if (!running->chance) {
+        *to = number;
+        return;
+    }
+    running->stores.push_back({to, number, block});
+    auto& own = block->stored[to];
+    own = {own.first + 1, number};
+}
+
+DEVICE void store_relaxed4(float* to, float4 all) {
+    const float numbers[4] = {all.x, all.y, all.z, all.w};
+    for (int i = 0; i < 4; i++) store_relaxed(to + i, numbers[i]);
+}
+
+DEVICE float load_relaxed(const float* from) {
+    const auto& stored = running->now->block->stored;
+    const auto own = stored.find(from);
+    return own == stored.end() ? *from : own->second.second;
+}
+
+DEVICE float4 load_relaxed4(const float* from) {
+    return make_float4(load_relaxed(from), load_relaxed(from + 1), load_relaxed(from + 2),
+                       load_relaxed(from + 3));
+}
+
 DEVICE u32 load_acquire(const u32* from, HERE) {
     wait("load_acquire", file, line);
     return *from;
@@ -308,10 +361,6 @@ DEVICE u32 load_relaxed(const u32* from, HERE) {
     wait("load_relaxed", file, line);
     return *from;
 }
-DEVICE float load_relaxed(const float* from) { return *from; }
-DEVICE float4 load_relaxed4(const float* from) { return *reinterpret_cast<const float4*>(from); }
-DEVICE void store_relaxed(float* to, float number) { *to = number; }
-DEVICE void store_relaxed4(float* to, float4 all) { *reinterpret_cast<float4*>(to) = all; }
 DEVICE void in_vain(HERE) { wait("in_vain", file, line); }
 
 template <class Number>
@@ -330,7 +379,10 @@ static Number atomicMax(Number* to, Number value) {
     return before;
 }
 
-DEVICE u32 add_release(u32* to, u32 value) { return atomicAdd(to, value); }
+DEVICE u32 add_release(u32* to, u32 value) {
+    arrive_stores(running->now->block);
+    return atomicAdd(to, value);
+}
 DEVICE void add_relaxed(u32* to, u32 value) { atomicAdd(to, value); }
 
 DEVICE void wait_for_previous() {}

@@ -8,12 +8,15 @@
 //
 // `order` 0 takes threads and copies in turn, another number shuffles them, as a GPU may. A wait
 // that nobody can end is found (no fiber gets on for IDLE_ROUNDS rounds) and told, with its place.
-// Follows cpu_shim.hpp. Left out: everything about time, and what a missing fence would break.
+// Follows cpu_shim.hpp. Left out: everything about time, and what a missing fence would break,
+// but for relaxed stores (fiber_machine.hpp).
 
 #include <csetjmp>
 #include <cstdio>
 #include <deque>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <tuple>
 #include <ucontext.h>
@@ -49,6 +52,14 @@ struct Block {
     std::vector<u8> shared, statics;
     Gate gates[16];
     std::vector<Warp> warps;
+    std::map<const float*, std::pair<u32, float>> stored;  // of its late stores: how many, the last
+};
+
+// A number that other thread blocks do not see yet.
+struct Store {
+    float* to;
+    float number;
+    Block* block;
 };
 
 // Bytes on their way; what is to be done once they are there.
@@ -83,6 +94,7 @@ struct Launch {
     std::vector<Block> blocks;
     std::vector<Fiber> fibers;
     std::vector<Copy> copies;
+    std::vector<Store> stores;
     std::vector<std::unique_ptr<u8[]>> stacks;
     std::vector<u8*> free_stacks;  // of fibers that are done
     jmp_buf scheduler;
@@ -188,7 +200,7 @@ static void resume(Fiber& fiber) {
     setcontext(&fiber.start);
 }
 
-static void arrive_copies();  // fiber_machine.hpp: what it means that a copy is there
+static void arrive_late();  // fiber_machine.hpp: copies and stores that are on their way
 
 static void make_fibers(Launch& launch) {
     const Index grid = launch.grid, threads = launch.threads;
@@ -252,10 +264,12 @@ static void run_rounds(Launch& launch, u32 order) {
         launch.chance = order;
         for (size_t b = 0; b < n && launch.error.empty(); b++)
             alive += run_block(launch, (b + order) % n, (order >> 8) % n_threads / 32 * 32);
-        arrive_copies();
+        arrive_late();
         idle = launch.steps == steps ? idle + 1 : 0;
         if (alive && idle > IDLE_ROUNDS) tell_deadlock(launch);
     }
+    launch.chance = 0;
+    arrive_late();
 }
 
 static void check_guards(Launch& launch) {

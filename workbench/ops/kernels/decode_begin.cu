@@ -1,5 +1,5 @@
-// The token's row of the embeddings becomes the first state of the residual stream, the rest of what
-// thread blocks exchange UNWRITTEN (decode_exchange.cuh), and the counters of their meetings zero.
+// The token's row of the embeddings becomes the first state of the residual stream, the rest of
+// what thread blocks exchange UNWRITTEN (decode_exchange.cuh), the counters of their meetings zero.
 //
 // Grid: ceil(n_numbers / (8 THREADS)) thread blocks, 8 numbers a thread; after blocks.cuh and the
 // family of EMBEDDING, the type of the rows. NumPy twin: ops.cpu.get_rows.

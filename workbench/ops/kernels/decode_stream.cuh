@@ -93,8 +93,8 @@ DEVICE void multiply_packet(u32 type, const u8* packet, const Planes& x, int fir
 // --- the producer --------------------------------------------------------------------------------
 
 // Packets that are asked for at once, each by a lane: one lane alone is slower than the memory.
-// Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 4 and 8 lanes: Q4_0 616 635, Q4_K_M 597 606,
-// Q8_0 448 449.
+// Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 4 and 8 lanes: Q4_0 616 635, Q4_K_M 597
+// 606, Q8_0 448 449.
 constexpr u32 ASKED = BULK_ARRIVALS > 1 ? 1 : 16 <= N_SLOTS ? 8 : N_SLOTS / 2;
 
 // Bytes of a thread block that are on their way at a time. More would stand in a queue at the

@@ -53,7 +53,7 @@ struct Stream {
     DEVICE Own own(const Consumer& me) const {
         const int thread = me.warp * 32 + me.lane;
         const int row = (thread / 16 * gridDim.x + blockIdx.x) * 16 + thread % 16;
-        return {row, row < N_EMBD ? load_fresh(state(now) + row) : 0};
+        return {row, row < N_EMBD ? load_relaxed(state(now) + row) : 0};
     }
     // Adds row `row` of a branch, which makes the next state, or leaves it for `read`.
     DEVICE void add(int row, float y, const Own& own, const Work& work, float* tap) const {
@@ -61,7 +61,7 @@ struct Stream {
             work.branch[row] = y;
             return;
         }
-        const float x = row == own.row ? own.x : load_fresh(state(now) + row);
+        const float x = row == own.row ? own.x : load_relaxed(state(now) + row);
         const float sum = x + y * (float)RESIDUAL_SCALE;
         store_relaxed(state(now + 1) + row, sum);
         if (STATS && tap) tap[row] = sum;
