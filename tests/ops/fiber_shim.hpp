@@ -101,6 +101,8 @@ struct Launch {
     Fiber* now;
     u64 steps;  // by which the launch got on
     u32 chance;  // a number of this round; 0 where all goes in turn
+    bool is_lazy;  // whether stores come as late as they may
+    int idle;      // rounds since the last step
     std::string error;
 };
 
@@ -256,7 +258,7 @@ static void tell_deadlock(Launch& launch) {
 
 static void run_rounds(Launch& launch, u32 order) {
     const size_t n = launch.blocks.size(), n_threads = launch.fibers.size() / n;
-    int idle = 0;
+    launch.is_lazy = order % 2;
     for (size_t alive = 1; alive && launch.error.empty();) {
         const u64 steps = launch.steps;
         alive = 0;
@@ -265,8 +267,8 @@ static void run_rounds(Launch& launch, u32 order) {
         for (size_t b = 0; b < n && launch.error.empty(); b++)
             alive += run_block(launch, (b + order) % n, (order >> 8) % n_threads / 32 * 32);
         arrive_late();
-        idle = launch.steps == steps ? idle + 1 : 0;
-        if (alive && idle > IDLE_ROUNDS) tell_deadlock(launch);
+        launch.idle = launch.steps == steps ? launch.idle + 1 : 0;
+        if (alive && launch.idle > IDLE_ROUNDS) tell_deadlock(launch);
     }
     launch.chance = 0;
     arrive_late();
