@@ -23,5 +23,9 @@ decode_begin(const u8* rows, const void* table, u64 row_bytes, u32 n_weights, co
     EMBEDDING::decode(row + first / EMBEDDING::weights * EMBEDDING::bytes,
                       first % EMBEDDING::weights / 8, table, w);
 #endif
-    for (int i = 0; i < 8; i++) exchanged[first + i] = w[i] * (float)EMBEDDING_SCALE;
+    for (int i = 0; i < 8; i++) {
+        const float x = w[i] * (float)EMBEDDING_SCALE;
+        const bool waits = as_bits(x) == UNWRITTEN;  // all would, for a number of a file
+        exchanged[first + i] = waits ? as_float(0x7FFFFFFF) : x;
+    }
 }
