@@ -21,7 +21,7 @@ DEMANDED = os.environ.get("WORKBENCH_CHROMIUM")
 CHROMIUM = DEMANDED or next(filter(None, map(shutil.which, BROWSERS)), None)
 FLAGS = ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync",
          "--disable-component-update", "--no-first-run"]  # fmt: skip
-WANTED = ("03_tokenizer_tracing", "04_kv_cache", "05_sampling_controls")
+WANTED = ("01_metadata_inspection", "03_tokenizer_tracing", "04_kv_cache", "05_sampling_controls")
 NOTEBOOKS = [name for name in WANTED if (ROOT / "notebooks" / f"{name}.ipynb").exists()]
 
 

@@ -85,6 +85,10 @@ class Panel:
     def text_box(self, name: str) -> Locator:
         return self._control(".widget-text", name).locator("input")
 
+    def choice(self, name: str) -> Locator:
+        """A list of which one entry is chosen."""
+        return self._control(".widget-dropdown", name).locator("select")
+
     def button(self, name: str) -> Locator:
         return self.output.get_by_role("button", name=name, exact=True)
 

@@ -6,6 +6,7 @@ from tests.browser.conftest import NOTEBOOKS
 from tests.browser.panel import Panel
 
 PANELS = {
+    "01_metadata_inspection": "MemoryCalculator",
     "03_tokenizer_tracing": "TokenStepper",
     "04_kv_cache": "KVCachePanel",
     "05_sampling_controls": "SamplingPanel",
