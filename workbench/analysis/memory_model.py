@@ -5,7 +5,7 @@
     activations   T · (3 E + 4 F) floats    the feed-forward network at its widest: the stream,
                                             what is read and added, gate, up, and two of SwiGLU's
     attention     T · (2 E + 2 H D + 2 K D) floats, a tile of scores, and keys and values that are
-                  widened to float32 (packed ones always, by tiles; float16 ones in a prompt)
+                  widened to float32 (packed ones always, float16 ones in a prompt)
     logits        V floats a token; a prompt of several pieces holds them twice as they are joined
 
     T tokens of a piece, at most 512      E n_embd    F n_ff    V n_vocab
@@ -32,7 +32,6 @@ from ..ops.cpu_attention import SCORES_PER_TILE
 __all__ = ["MemoryModel", "MemoryTerm", "memory_model"]
 
 FLOAT = 4  # bytes
-DECODED = 1 << 17  # numbers of a packed type that are decoded at once
 GGUF_NAMES = {entry.ours: entry.gguf for entry in TRANSLATIONS}
 
 
@@ -163,8 +162,7 @@ def _attention(own: ModelConfig, part: Any, n_tokens: int, n_ctx: int) -> int:
     numbers += min(n_tokens * own.n_head * seen, 2 * SCORES_PER_TILE)
     for (heads, length), type in ((part.k_shape, part.type_k), (part.v_shape, part.type_v)):
         is_read_as_it_lies = type.name == "f32" or (type.name == "f16" and n_tokens == 1)
-        widened = 0 if is_read_as_it_lies else seen * heads * length
-        numbers += widened + (min(widened, DECODED) if type.is_packed else 0)
+        numbers += 0 if is_read_as_it_lies else seen * heads * length
     return numbers * FLOAT
 
 
