@@ -43,47 +43,64 @@ def check(path: str) -> None:
         name, verdict = path.rsplit("/", 1)[-1], "ok" if worst < TOLERANCE else "WRONG"
         print(
             f"{name:28s} {verdict:5s} worst {worst:.1e} of the largest logit, top-1 "
-            f"{agree:.0f}/{N_STEPS}, KV {kv:.1e}, made in {made:.1f} s; {repeats(graph)}"
+            f"{agree:.0f}/{N_STEPS}, KV {kv:.1e}, made in {made:.1f} s; {repeats(graph)}, "
+            f"{watched(graph)}"
         )
 
 
-def repeats(graph: DecodeGraph, n: int = 300) -> str:
+def bits_of(graph: DecodeGraph, token: int = 1) -> np.ndarray:
+    """(n_vocab,) uint32 of the logits after a token, which the cache then forgets."""
+    n_past = graph.cache.n_past
+    got = cp.asnumpy(graph.run(token))
+    graph.cache.truncate(n_past)
+    return got.view(np.uint32)
+
+
+def repeats(graph: DecodeGraph, n: int = 1000) -> str:
     """Whether the same token gives the same bits again and again."""
-    cache = graph.cache
-    first, n_past = None, cache.n_past
-    for _ in range(n):
-        got = cp.asnumpy(graph.run(1))
-        cache.truncate(n_past)
-        if first is None:
-            first = got
-        if not np.array_equal(first.view(np.uint32), got.view(np.uint32)):
-            return "replays DIFFER"
-    return f"{n} replays bit-identical"
+    first = bits_of(graph)
+    same = all(np.array_equal(first, bits_of(graph)) for _ in range(n))
+    return f"{n} replays bit-identical" if same else "replays DIFFER"
+
+
+def watched(graph: DecodeGraph) -> str:
+    """Whether a graph that leaves statistics gives the same bits."""
+    other = DecodeGraph(graph.network, graph.cache, with_stats=True)
+    same = np.array_equal(bits_of(graph), bits_of(other))
+    return "so with statistics" if same else "statistics CHANGE them"
+
+
+def rates_of(graph: DecodeGraph, n: int) -> list[float]:
+    """Tokens a second of five runs of n tokens, launches only."""
+    rates = []
+    for _ in range(5):
+        graph.start(1)
+        begin, end = cp.cuda.Event(), cp.cuda.Event()
+        begin.record(graph.stream)
+        for _ in range(n):
+            graph.launch()
+        end.record(graph.stream)
+        end.synchronize()
+        rates.append(n / cp.cuda.get_elapsed_time(begin, end) * 1e3)
+    return rates
 
 
 def speed(path: str, depths: tuple[int, ...] = (0, 4096), n: int = 128) -> None:
-    """Tokens a second of the graph, launches only."""
+    """Tokens a second of the graph, and of one that leaves statistics."""
     with wb.load_model(path, device="cuda", precision="fast") as model:
         for depth in depths:
             cache = model.new_cache(n_ctx=depth + n + 8)
             if depth:
                 model.forward(np.arange(depth) % 1000, cache, last_only=True)
             graph = DecodeGraph(model.network, cache)
-            rates = []
-            for _ in range(5):
-                graph.start(1)
-                begin, end = cp.cuda.Event(), cp.cuda.Event()
-                begin.record(graph.stream)
-                for _ in range(n):
-                    graph.launch()
-                end.record(graph.stream)
-                end.synchronize()
-                rates.append(n / cp.cuda.get_elapsed_time(begin, end) * 1e3)
+            rates = rates_of(graph, n)
+            watched = rates_of(DecodeGraph(model.network, cache, with_stats=True), n)
             times = graph.phase_times()
             print("   ".join(f"{name} {us:.0f}" for name, us in times.items()))
             print(
                 f"{path.rsplit('/', 1)[-1]:24s} tg{n} @ {depth}: {max(rates):8.1f} tokens/s "
-                f"(median {np.median(rates):.1f}), {graph._plan.source.defines['N_SLOTS']} slots"
+                f"(median {np.median(rates):.1f}), {graph._plan.source.defines['N_SLOTS']} slots; "
+                f"with statistics {np.median(watched):.1f}"
             )
 
 

@@ -55,6 +55,13 @@ def sample() -> None:
         print(check_sampling.check(name, SamplingParams(seed=1, **settings), "flat", 5001, 3))
 
 
+def shares() -> None:
+    """What a token's heads saw, brought to the host."""
+    from tests.gpu import check_shares
+
+    assert check_shares.main() == 0
+
+
 def decode() -> None:
     """Two tokens of the built-in model through the persistent kernel."""
     from dataclasses import replace
@@ -65,7 +72,7 @@ def decode() -> None:
 
     def plan(*sizes, **asked):
         made = decode_plan.decode_plan(*sizes, **asked)
-        names = {**made.source.defines, "GIVEN_BACK": 32}
+        names = {**made.source.defines, "GIVEN_BACK": 32, "ASKING": 1}
         return replace(made, source=kernels.Source(made.source.paths, names))
 
     decode_graph.decode_plan = plan
@@ -85,6 +92,7 @@ WORK = {
     "flash_attention": tests("test_flash_attention.py"),
     "prefill": tests("test_prefill.py", "great_weights or rounding"),
     "sample": sample,
+    "shares": shares,
     "decode": decode,
 }
 

@@ -31,3 +31,9 @@ def test_logits_and_activations_of_a_gpu_are_those_of_the_cpu():
 def test_caches_of_a_gpu_are_those_of_the_cpu():
     last, said = run_by_fibers("tests/gpu/check_kv_types.py", "f16", "q8_0")
     assert last == ["20 checks, 0 wrong"], said
+
+
+@needs_compiler
+def test_shares_that_a_gpu_brings_are_those_of_the_cpu():
+    last, said = run_by_fibers("tests/gpu/check_shares.py")
+    assert last == ["6 checks, 0 wrong"], said

@@ -13,7 +13,9 @@ from tests.model.test_inside_architectures import model_of
 from workbench.errors import ContextFullError, ParameterError, UnsupportedError
 from workbench.model import kv_recorder
 from workbench.model.decode_stats import plain_decode_stats
+from workbench.model.decode_tables import shares_layout
 from workbench.model.kv_run import ARRAYS
+from workbench.ops.token_shares import token_shares
 
 SAME = 1e-5  # float32 sums in another order
 HALF = 6e-4  # shares up to 1 as float16
@@ -118,12 +120,22 @@ class PlainGraph:
         assert with_stats
         self.network, self.cache = network, cache
 
-    def run(self, token_id):
-        logits, self.stats = plain_decode_stats(self.network, token_id, self.cache)
-        return logits
+        self.memory = [{}, {}]
 
-    def statistics(self):
-        return self.stats
+    def record(self, token_id, per_head, meanwhile):
+        self.logits, stats = plain_decode_stats(self.network, token_id, self.cache)
+        with np.errstate(divide="ignore"):
+            scores = np.log2(stats.shares)
+        ends = np.tile(np.float32([0, 1]), stats.entropy.size)
+        norms = np.stack([stats.k_norm, stats.v_norm], axis=1)
+        buffers = {"scores": scores, "ends": ends, "norms": norms}
+        layout = shares_layout(self.network.config)
+        taken = token_shares(layout, buffers, stats.position + 1, per_head, np.float16)
+        meanwhile()
+        for array in self.memory[0].values():  # the memory of the last token but one
+            array.fill(77)
+        self.memory = [self.memory[1], vars(taken)]
+        return taken
 
 
 @pytest.mark.parametrize("per_head", [True, False])

@@ -37,7 +37,7 @@ multiply_layers(const Layer* layers, const Matrix* head, const float* x, float* 
             barrier_init(empty_barrier(i), GIVEN_BACK);
         }
     __syncthreads();
-    if (warp == N_WARPS) return produce(layers, head, lane);
+    if (warp == N_WARPS) return produce(layers, head, lane, [](Producer&, int) {});
     Consumer me{warp, lane, (u32)warp, {(u32)warp, 0}, 0};
     for (int i = 0; i < N_LAYER; i++, out += 6 * MOST_ROWS) {
         multiply_some(me, layers[i].attn, 3, x, out);

@@ -7,11 +7,8 @@ import pytest
 from tests.ops import nvrtc
 from workbench.ops import kernels
 
-# Bytes that a kernel may keep in local memory, on the stack and moved there and back: sample_* have
-# small frames and spill nothing; the attention of decode_token, with four query heads to a KV head,
-# takes more registers than twelve warps of a thread block leave each other.
-STACK = {"sample_pick": 48, "sample_scan": 16, "decode_token": 96}
-SPILLED = {"decode_token": 576}
+# Bytes of local memory that a kernel may have on its stack, without moving registers there.
+STACK = {"sample_pick": 48, "sample_scan": 16}
 
 needs_nvrtc = pytest.mark.skipif(
     nvrtc.library() is None, reason="NVRTC is not here: pip install nvidia-cuda-nvrtc"
@@ -40,7 +37,7 @@ def test_every_kernel_compiles_and_stays_in_registers(name, architecture):
     found = compiled(kernels.SOURCES[name].text(), architecture, name)
     assert found, f"{name} has no kernels"
     for kernel in found:
-        assert kernel.spilled <= SPILLED.get(kernel.name, 0), kernel
+        assert not kernel.spilled, kernel
         assert kernel.stack <= STACK.get(kernel.name, 0), kernel
 
 

@@ -10,7 +10,7 @@ Source: our own; the kernels are ops/kernels/decode_*. The plain pass (transform
 Left out: models that `why_not_decoded` names, several sequences.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +20,9 @@ import numpy as np
 from ..errors import ParameterError, UnsupportedError
 from ..ops import cuda_dequantize, cuda_packets, kernels
 from ..ops.cuda_sampling import DeviceSampler
+from ..ops.cuda_shares import DeviceShares
 from ..ops.packed import PackedTensor
+from ..ops.token_shares import TokenShares
 from .decode_plan import (
     END_PARTS,
     LAYER_PARTS,
@@ -36,7 +38,7 @@ from .decode_tables import (
     buffer_sizes,
     layer_records,
     matrix_record,
-    statistics_of,
+    shares_layout,
     work_record,
 )
 from .kv_cache import KVCache
@@ -53,7 +55,7 @@ class DecodeGraph:
 
     logits: (n_vocab,) float32 of the last token launched; state: (64,) uint32 that says which token
     comes next (`ops.cuda_sampling`); sampler, stream: where it is drawn and launched. with_stats:
-    whether tokens leave what `statistics` reads.
+    whether tokens leave what `record` and `statistics` read.
     Raises: UnsupportedError naming what the kernel has no code for.
     """
 
@@ -69,6 +71,8 @@ class DecodeGraph:
             self._buffers = self._take_buffers()
             self._tables = self._fill_tables(self._plan, self._buffers)
             self.sampler = DeviceSampler(self.logits, self.state)
+            layout = shares_layout(network.config)
+            self._shares = DeviceShares(layout, self._buffers) if with_stats else None
             cp.cuda.get_current_stream().synchronize()
             self._graph = self._capture()
 
@@ -100,19 +104,37 @@ class DecodeGraph:
             self.stream.synchronize()
         return self.logits
 
+    def record(
+        self, token_id: int, per_head: bool, meanwhile: Callable[[], None] = lambda: None
+    ) -> TokenShares:
+        """As `run`, and what the token saw, its shares as float16; one wait for both.
+
+        per_head: shares of each head, else their mean; meanwhile: called while the GPU works.
+        Returns: views of memory that the record after the next one writes over.
+        Raises: ParameterError without with_stats.
+        """
+        shares = self._demanded_shares()
+        with self.cache.appending([token_id]):
+            self.start(token_id)
+            with self.network.here():
+                self._graph.launch(self.stream)
+                taken = shares.enqueue(self.stream, self.cache.n_past + 1, per_head)
+            meanwhile()
+            self.stream.synchronize()
+        shares.keep()
+        return taken
+
     def statistics(self) -> DecodeStats:
         """What the last token left; it waits for it. Raises: ParameterError without with_stats."""
-        if not self.with_stats:
-            raise ParameterError(
-                "statistics: this graph leaves none; expected one made with with_stats=True, got "
-                "with_stats=False; make another one"
-            )
-        names = ("scores", "ends", "taps", "norms")
+        shares = self._demanded_shares()
         with self.network.here():
             self.stream.synchronize()
-            arrays = {name: cp.asnumpy(self._buffers[name]) for name in names}
             position = int(self.state[1]) - 1
-        return statistics_of(self.network.config, arrays, position)
+            taken = shares.enqueue(self.stream, position + 1, type=np.float32)
+            self.stream.synchronize()
+            taps = cp.asnumpy(self._buffers["taps"]).reshape(self.network.config.n_layer, -1)
+        parts = (taken.shares, taken.entropy, taken.k_norm, taken.v_norm)
+        return DecodeStats(position, *(part.copy() for part in parts), taps)
 
     def phase_times(self) -> dict[str, float]:
         """Microseconds of one token by part, as one thread of the GPU sees them.
@@ -146,6 +168,14 @@ class DecodeGraph:
                 self.state[1] -= 1
         return cp.cuda.get_elapsed_time(start, end) * 1e-3
 
+    def _demanded_shares(self) -> DeviceShares:
+        if self._shares is None:
+            raise ParameterError(
+                "statistics: this graph leaves none; expected one made with with_stats=True, got "
+                "with_stats=False; make another one"
+            )
+        return self._shares
+
     def _take_buffers(self) -> dict[str, cp.ndarray]:
         sizes = buffer_sizes(self.network, self.cache.n_ctx, self._n_blocks, self.with_stats)
         ends = np.cumsum([sizes[name] for name in EXCHANGED])
@@ -154,7 +184,6 @@ class DecodeGraph:
         parts = cp.split(self._exchanged, ends[:-1].tolist())
         buffers |= dict(zip(EXCHANGED, parts, strict=True))
         buffers["meetings"] = cp.zeros(2, cp.uint32)
-        buffers["arrivals"] = cp.zeros(self.network.config.n_head, cp.uint32)
         return {**buffers, "logits": self.logits, "state": self.state}
 
     def _fill_tables(self, plan: DecodePlan, buffers: Mapping[str, cp.ndarray]) -> Tables:
@@ -163,7 +192,7 @@ class DecodeGraph:
         kept = Addresses(lambda array: array.data.ptr, cp.asarray)
         layers = layer_records(plan, self.network, self.cache, packets[:-1], kept)
         head = np.array([matrix_record(plan, packets[-1], kept)], MATRIX)
-        work = work_record(buffers, self.cache.n_ctx, self._n_blocks, kept)
+        work = work_record(buffers, self.cache.n_ctx, kept)
         tables = (cp.asarray(table.view(np.uint8)) for table in (layers, head, work))
         return (*tables, kept)
 

@@ -27,6 +27,7 @@ __all__ = [
     "WORK",
     "DecodePlan",
     "decode_plan",
+    "most_splits",
     "why_not_decoded",
 ]
 
@@ -45,10 +46,10 @@ LAYER = np.dtype(
     + [("window", "<u4"), ("unused", "<u4")]
 )
 WORK = np.dtype(
-    [(name, "<u8") for name in ("states", "qkv", "mixed", "hidden", "branch", "logits")]
-    + [(name, "<u8") for name in ("split_sums", "split_ends", "meetings", "arrivals", "state")]
+    [(name, "<u8") for name in ("states", "qkv", "splits", "mixed", "hidden")]
+    + [(name, "<u8") for name in ("branch", "logits", "meetings", "state")]
     + [(name, "<u8") for name in ("scores", "ends", "taps", "norms", "marks")]
-    + [("n_rows", "<u4"), ("most_splits", "<u4")]
+    + [("n_rows", "<u4"), ("unused", "<u4")]
 )
 # What the clock marks of a layer end, in their order, and those of the end of a token.
 LAYER_PARTS = (
@@ -176,7 +177,7 @@ def decode_plan(
     products = _products(network)
     room = max(_plane_bytes(planes_of(m.type), m.shape[1]) for m in products.values())
     room = _round_up(max(room, _desk_bytes(config)), 128)
-    slot = max(map(_most_packet, matrices))
+    slot = max(_tile_bytes(config), *map(_most_packet, matrices))
     records = 2 * LAYER.itemsize + WORK.itemsize + MATRIX.itemsize
     besides = (16 + 2 * 8 * 64) * N_WARPS + 128 + records  # reductions, sums, entries of tiles
     rounds = (shared_limit - besides - 256 - room) // (N_WARPS * (slot + 16))
@@ -231,11 +232,25 @@ def _plane_bytes(kind: str, n: int) -> int:
 
 def _desk_bytes(config: Any) -> int:
     """Bytes that attention keeps where the planes are else: `Desk` in decode_heads.cuh."""
-    n, most = config.head_dim, min(4 if config.head_dim > 128 else 8, N_WARPS - 2)
-    heads = config.n_head // config.n_head_kv
-    together = -(-heads // -(-heads // most))
+    n, together = config.head_dim, -(-config.n_head // (config.n_head_kv * _chunks(config)))
     queries = 4 * together * (_round_up(n, 64) + 32)
-    return queries + 4 * n + 32 + N_WARPS * together * (4 * (n + 2) + 8) + 16
+    return queries + 4 * n + 32 + N_WARPS * together * (4 * (n + 2) + 8)
+
+
+def _tile_bytes(config: Any) -> int:
+    """Bytes of a packet of keys or values: `Positions` in decode_heads.cuh."""
+    return (8 if config.head_dim > 128 else 16) * config.head_dim * 2
+
+
+def _chunks(config: Any) -> int:
+    """Parts of the heads of a KV head that attention takes each for itself: decode_heads.cuh."""
+    most = min(4 if config.head_dim > 128 else 8, N_WARPS - 2)
+    return -(-config.n_head // (config.n_head_kv * most))
+
+
+def most_splits(config: Any, n_blocks: int) -> int:
+    """Parts of the positions at most, each for a thread block: decode_heads.cuh."""
+    return max(1, n_blocks // (config.n_head_kv * _chunks(config)))
 
 
 def _model_macros(network: Network) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@
               ─▶ matrix_record                       one matrix as packets
               ─▶ work_record     (1,) WORK           where the kernel writes
               ─▶ buffer_sizes                        how much it writes
-    buffers   ─▶ statistics_of                       what it left there
+    config    ─▶ shares_layout                       what of it a recorder keeps
 
 Everything here is the same for a GPU and for the kernel run on a CPU in tests: what an array's
 address is, and how arrays are made, is told by `Addresses`.
@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..ops import kernels
+from ..ops.token_shares import SharesLayout
 from .config import ModelConfig
-from .decode_plan import LAYER, WORK, DecodePlan
-from .decode_stats import DecodeStats
+from .decode_plan import LAYER, WORK, DecodePlan, most_splits
 from .kv_cache import KVCache
+from .kv_run import N_RECENT, N_SINK
 from .transformer import Network, layer_rotation
 
 __all__ = [
@@ -32,13 +33,12 @@ __all__ = [
     "buffer_sizes",
     "layer_records",
     "matrix_record",
-    "statistics_of",
+    "shares_layout",
     "work_record",
 ]
 
 
-N_STATES = 6  # of the residual stream that are kept
-EXCHANGED = ("states", "qkv", "mixed", "hidden")  # buffers of what thread blocks tell one another
+EXCHANGED = ("states", "qkv", "splits", "mixed", "hidden")  # what thread blocks tell one another
 UNWRITTEN = np.uint32(kernels.UNWRITTEN).view(np.float32)  # what is in them before
 
 
@@ -125,20 +125,17 @@ def _joined_biases(network: Network, number: int, addresses: Addresses) -> Any:
     return network.ops.concatenate(given)
 
 
-def buffer_sizes(
-    network: Network, n_rows: int, most_splits: int, with_stats: bool
-) -> dict[str, int]:
+def buffer_sizes(network: Network, n_rows: int, n_blocks: int, with_stats: bool) -> dict[str, int]:
     """How many float32 each buffer of WORK has; n_rows: positions of the cache."""
     config = network.config
     heads = config.n_head * config.head_dim
     sizes = {
-        "states": N_STATES * config.n_embd,
+        "states": kernels.N_STATES * config.n_embd,
         "qkv": 2 * (heads + config.n_embd_k + config.n_embd_v),
+        "splits": 2 * most_splits(config, n_blocks) * config.n_head * (config.head_dim + 4),
         "mixed": 2 * heads,
         "hidden": 3 * config.n_ff,
         "branch": config.n_embd,
-        "split_sums": heads * most_splits,
-        "split_ends": 2 * config.n_head * most_splits,
     }
     if with_stats:
         sizes |= {
@@ -150,38 +147,16 @@ def buffer_sizes(
     return sizes
 
 
-def work_record(
-    buffers: Mapping[str, Any], n_rows: int, most_splits: int, addresses: Addresses
-) -> np.ndarray:
+def work_record(buffers: Mapping[str, Any], n_rows: int, addresses: Addresses) -> np.ndarray:
     """(1,) WORK; buffers: by its names, others stay 0."""
     work = np.zeros(1, WORK)
     for name, buffer in buffers.items():
         work[name] = addresses.of(buffer)
-    work["n_rows"], work["most_splits"] = n_rows, most_splits
+    work["n_rows"] = n_rows
     return work
 
 
-def statistics_of(
-    config: ModelConfig, buffers: Mapping[str, np.ndarray], position: int
-) -> DecodeStats:
-    """What a kernel with statistics left of the token at a position.
-
-    buffers: scores, ends, taps and norms of WORK, as float32 of any shape.
-    """
-    n_layer, n_seen = config.n_layer, position + 1
-    scores = buffers["scores"].reshape(n_layer, config.n_head, -1)[:, :, :n_seen]
-    ends = buffers["ends"].reshape(n_layer, config.n_head, 2).astype(np.float64)
-    shares = np.exp2(scores - ends[:, :, :1]) / ends[:, :, 1:]  # (L, H, S)
-    windows = np.array([config.of_layer(layer).n_swa or n_seen for layer in range(n_layer)])
-    is_seen = np.arange(n_seen) >= n_seen - windows[:, None]  # (L, S)
-    shares = np.where(is_seen[:, None], shares, 0)
-    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    norms = buffers["norms"].reshape(n_layer, 2, -1)
-    return DecodeStats(
-        position,
-        shares.astype(np.float32),
-        -(shares * logs).sum(axis=-1).astype(np.float32),
-        norms[:, 0],
-        norms[:, 1],
-        buffers["taps"].reshape(n_layer, -1),
-    )
+def shares_layout(config: ModelConfig) -> SharesLayout:
+    """What is made of a token's scores, with the sums that a `KVRun` has."""
+    windows = tuple(config.of_layer(layer).n_swa for layer in range(config.n_layer))
+    return SharesLayout(windows, config.n_head, config.n_head_kv, N_SINK, N_RECENT)

@@ -95,17 +95,15 @@ def _decode(*files: str, **defines: object) -> Source:
 PACKET_FILES = tuple(f"packets{part}.cuh" for part in ("", "_float", "_legacy", "_k", "_levels"))
 DECODE_FILES = (  # of the decode kernel; model/decode_plan.py gives the names
     *("activations.cuh", *PACKET_FILES, "decode_records.cuh", "decode_stream.cuh"),
-    *(
-        "decode_exchange.cuh",
-        "decode_vector.cuh",
-        "decode_heads.cuh",
-        "decode_attention.cuh",
-        "decode_token.cu",
-    ),
+    *("decode_exchange.cuh", "decode_vector.cuh", "decode_heads.cuh", "decode_attention.cuh"),
+    "decode_token.cu",
 )
-# What a float32 is that thread blocks exchange, until it is written: a NaN no arithmetic gives.
-UNWRITTEN = 0x7FFFA5A5
-EXCHANGE: Mapping[str, object] = MappingProxyType({"UNWRITTEN": f"{UNWRITTEN:#x}u"})
+# What a float32 is that thread blocks exchange, until it is written: a NaN no arithmetic gives; and
+# how many states of the residual stream are kept.
+UNWRITTEN, N_STATES = 0x7FFFA5A5, 6
+EXCHANGE: Mapping[str, object] = MappingProxyType(
+    {"UNWRITTEN": f"{UNWRITTEN:#x}u", "N_STATES": N_STATES}
+)
 LLAMA_8B: Mapping[str, object] = MappingProxyType(
     {
         **{"N_WARPS": 11, "N_SLOTS": 33, "SLOT_BYTES": 4608, "PLANE_BYTES": 62208, "STATS": 1},
@@ -134,6 +132,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             {**DEQUANTIZE_SIZES, **EMBEDDING, **EXCHANGE},
         ),
         "decode_token": _decode(*DECODE_FILES, **LLAMA_8B),
+        "decode_shares": _decode("decode_shares.cu", THREADS=THREADS),
         "sample": _decode("sample.cuh", "sample_exact.cuh", "sample_chain.cuh", "sample.cu"),
     }
 )

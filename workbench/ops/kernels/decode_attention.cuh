@@ -1,7 +1,7 @@
 // Attention of one token on the tensor cores: heads that share keys, positions dealt to warps.
 //
 //     warps      TILE positions at a time:  S = q K   p = 2^(S - largest)   sums = keep sums + V p
-//     merged     warps by their largest scores, then splits, by the last of them that is ready
+//     merged     warps by their largest scores, then splits, by the first of them
 //
 // In S = A B the heads are rows of A, high parts above low ones, and B's columns are keys as they
 // lie in the cache: which numbers of a head a step multiplies is free as long as q and k agree, so
@@ -35,7 +35,7 @@ struct Sums {
             const uint4 h = *(const uint4*)(high + 32 * part), l = *(const uint4*)(low + 32 * part);
 #pragma unroll
             for (int n = 0; n < KEY_TILES; n++) {
-                const uint4 k = at.keys[n][part];
+                const uint4 k = at.read(Positions::of_key(n, lane), 32 * part + lane % 4 * 8);
                 mma_f16(c[n][0], h.x, l.x, h.y, l.y, k.x, k.y);
                 mma_f16(c[n][1], h.z, l.z, h.w, l.w, k.z, k.w);
             }
@@ -66,12 +66,13 @@ struct Sums {
 
     // c[i] = V p, of shares p as they lie: of head 2 t numbers 64 part + 8 g + 2 i and + 1 are
     // c[i][0] and c[i][2], of head 2 t + 1 the other two.
-    static DEVICE void multiply_values(const Positions& at, int part, const u32 (&high)[2],
-                                       const u32 (&low)[2], float (&c)[4][4]) {
+    static DEVICE void multiply_values(const Positions& at, int part, int lane,
+                                       const u32 (&high)[2], const u32 (&low)[2],
+                                       float (&c)[4][4]) {
         u32 v[2 * KEY_TILES][4];
 #pragma unroll
         for (int n = 0; n < 2 * KEY_TILES; n++) {
-            const uint4 from = at.values[n][part];
+            const uint4 from = at.read(Positions::of_value(n, lane), 64 * part + lane / 4 * 8);
             v[n][0] = from.x, v[n][1] = from.y, v[n][2] = from.z, v[n][3] = from.w;
         }
 #pragma unroll
@@ -104,12 +105,12 @@ struct Sums {
 #pragma unroll
         for (int part = 0; part < VALUE_PARTS; part++) {
             float c[4][4] = {};
-            multiply_values(at, part, high, low, c);
+            multiply_values(at, part, me.lane, high, low, c);
             const int column = 64 * part + 8 * g;
 #pragma unroll
             for (int side = 0; side < 2; side++) {
                 if (column >= HEAD_DIM || 2 * t + side >= TOGETHER) continue;
-                float2* to = (float2*)(desk.sums_of(me.warp, 2 * t + side) + column);
+                float2* to = (float2*)(desk.sums_of(me.next, 2 * t + side) + column);
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     const float2 old = is_first ? make_float2(0, 0) : to[i];
@@ -125,21 +126,21 @@ struct Sums {
         sum += shuffle_xor(sum, 2);
         const int g = me.lane / 4;
         if (me.lane % 4 == 0 && g < TOGETHER)
-            desk.ends[me.warp * TOGETHER + g] = make_float2(largest, sum);
+            desk.ends[me.next * TOGETHER + g] = make_float2(largest, sum);
     }
 };
 
-// A warp's positions of an item; the first ones are loaded. `scores`: of statistics, of this layer.
-DEVICE void attend_positions(const Item& item, const u16* keys, const u16* cached_values,
-                             const Work& work, const Desk& desk, const Consumer& me, float* scores,
-                             Positions& at) {
+// A warp's tiles of an item. `scores`: of statistics, of this layer.
+DEVICE void attend_positions(const Item& item, const Work& work, const Desk& desk, Consumer& me,
+                             float* scores) {
     Sums sums;
-    const int begin = item.begin + me.warp * TILE;
-    for (int first = begin, next; first < item.end; first = next) {
-        next = first + TILE * N_WARPS;
-        at.add_newest(desk, first, item, me.lane);
+    const int begin = item.begin + me.next * TILE;  // the warp whose packet is next has tile 0
+    for (int first = begin; first - me.next * TILE < item.end; first += TILE * N_WARPS) {
+        const bool is_there = first < item.end;
         float s[KEY_TILES][2];
-        Sums::multiply_keys(at, desk, me.lane, s);
+        take_packet(me, [&](const u8* packet) {
+            if (is_there) Sums::multiply_keys({packet, desk.key, first, item}, desk, me.lane, s);
+        });
 #pragma unroll
         for (int n = 0; n < 2 * KEY_TILES; n++) {
             const int position = first + Positions::of_value(n, me.lane);
@@ -150,9 +151,9 @@ DEVICE void attend_positions(const Item& item, const u16* keys, const u16* cache
 #endif
             if (position >= item.end) s[n / 2][n % 2] = LOWEST;
         }
-        if (next < item.end) at.load_keys(keys, next, item, me.lane);
-        sums.add(at, s, desk, first == begin, me);
-        if (next < item.end) at.load_values(cached_values, next, item, me.lane);
+        take_packet(me, [&](const u8* packet) {
+            if (is_there) sums.add({packet, desk.value, first, item}, s, desk, first == begin, me);
+        });
     }
     sums.write_ends(desk, me);
 }
@@ -178,28 +179,22 @@ DEVICE float4 merge_warps(const Desk& desk, int n_warps, int g, int column) {
     return make_float4(value.x, value.y, most, sum);
 }
 
-// The last of an item's splits brings all of them together, AT_ONCE at a time.
-DEVICE void merge_splits(const Item& item, const Work& work, float* mixed, float2* ends,
+// The first of an item's splits brings all of them together, AT_ONCE at a time.
+DEVICE void merge_splits(const Item& item, const float* splits, float* mixed, float2* ends,
                          int thread) {
     constexpr int AT_ONCE = 8;
     for (int i = 4 * thread; i < item.n_heads * HEAD_DIM; i += 4 * CONSUMERS) {
         const int head = item.first_head + i / HEAD_DIM, column = i % HEAD_DIM;
-        const u64 at = (u64)head * work.most_splits;
         float most = LOWEST, sum = 0;
         float4 value = make_float4(0, 0, 0, 0);
         for (int first = 0; first < item.splits; first += AT_ONCE) {
-            float4 parts[AT_ONCE];
-            float2 end[AT_ONCE];
-            float before = most;
-#pragma unroll
-            for (int s = 0; s < AT_ONCE; s++) {
-                const bool there = first + s < item.splits;
-                const u64 split = at + (there ? first + s : 0);
-                const float* from = (const float*)(work.split_ends + split);
-                end[s] = make_float2(load_fresh(from), there ? load_fresh(from + 1) : 0);
-                if (!there) end[s].x = LOWEST;
-                parts[s] = load_fresh4(work.split_sums + split * HEAD_DIM + column);
-            }
+            float4 parts[AT_ONCE], end[AT_ONCE];
+            const float before = most;
+            const auto of_split = [&](int s) { return splits + split_at(first + s, head); };
+            const int n = least_of(item.splits - first, AT_ONCE);
+            await(end, n, make_float4(LOWEST, 0, 0, 0),
+                  [&](int s) { return of_split(s) + HEAD_DIM; });
+            await(parts, n, make_float4(0, 0, 0, 0), [&](int s) { return of_split(s) + column; });
 #pragma unroll
             for (int s = 0; s < AT_ONCE; s++) most = fmaxf(most, end[s].x);
             value = times(value, exp2_fast(before - most)), sum *= exp2_fast(before - most);
@@ -209,68 +204,51 @@ DEVICE void merge_splits(const Item& item, const Work& work, float* mixed, float
                 sum += end[s].y * keep, value = plus(value, times(parts[s], keep));
             }
         }
-        store_relaxed4(mixed + head * HEAD_DIM + column, times(value, 1 / sum));
+        store_relaxed4(mixed + head * HEAD_DIM + column, times(value, reciprocal_fast(sum)));
         if (ends && column == 0) ends[head] = make_float2(most, sum);
     }
 }
 
 // What the item's warps have found goes to memory.
-DEVICE void finish_item(const Item& item, const Work& work, const Desk& desk, float* mixed,
+DEVICE void finish_item(const Item& item, const Desk& desk, float* splits, float* mixed,
                         float2* ends, int thread) {
     const int n_warps = least_of(divide_up(item.end - item.begin, TILE), N_WARPS);
     for (int i = 2 * thread; i < item.n_heads * HEAD_DIM; i += 2 * CONSUMERS) {
         const int g = i / HEAD_DIM, head = item.first_head + g, column = i % HEAD_DIM;
         const float4 found = merge_warps(desk, n_warps, g, column);
         const bool is_whole = item.splits == 1;
-        const u64 at = (u64)head * work.most_splits + item.split;
-        const float unit = is_whole ? 1 / found.w : 1;
-        float* to = is_whole ? mixed + head * HEAD_DIM : work.split_sums + at * HEAD_DIM;
-        store_relaxed(to + column, found.x * unit);
-        store_relaxed(to + column + 1, found.y * unit);
-        float2* end_to = is_whole ? (ends ? ends + head : nullptr) : work.split_ends + at;
-        if (end_to && column == 0) *end_to = make_float2(found.z, found.w);
+        const float unit = is_whole ? reciprocal_fast(found.w) : 1;
+        float* row = is_whole ? mixed + head * HEAD_DIM : splits + split_at(item.split, head);
+        store_relaxed(row + column, found.x * unit);
+        store_relaxed(row + column + 1, found.y * unit);
+        if (column) continue;
+        if (!is_whole) store_relaxed4(row + HEAD_DIM, make_float4(found.z, found.w, 0, 0));
+        else if (ends) ends[head] = make_float2(found.z, found.w);
     }
-    if (item.splits == 1) return;
-    sync_group(ALL_CONSUMERS, CONSUMERS);
-    if (thread == 0) {
-        u32* arrivals = work.arrivals + item.first_head;
-        *desk.is_last = add_release(arrivals, 1) == (u32)item.splits - 1;
-        if (*desk.is_last) {
-            fence_gpu();  // what the others released is seen after
-            *arrivals = 0;
-        }
-    }
-    sync_group(ALL_CONSUMERS, CONSUMERS);
-    if (*desk.is_last) merge_splits(item, work, mixed, ends, thread);
+    if (item.splits > 1 && item.split == 0) merge_splits(item, splits, mixed, ends, thread);
 }
 
 // The attention of layer `number`. meet() lets all thread blocks meet once, each having written its
-// part of q, k and v: old keys and values are on their way by then.
+// part of q, k and v.
 template <class Meet>
-DEVICE void attend(int number, const Layer& layer, const Work& work, const Consumer& me,
-                   int n_positions, Meet meet) {
+DEVICE void attend(int number, const Layer& layer, const Work& work, Consumer& me, int n_positions,
+                   Meet meet) {
     const Desk desk;
     float* scores = STATS ? work.scores + (u64)number * N_HEAD * work.n_rows : nullptr;
     float2* ends = STATS ? work.ends + number * N_HEAD : nullptr;
     float* mixed = work.mixed + number % 2 * N_HEAD * HEAD_DIM;
+    float* splits = work.splits + number % 2 * split_at(most_splits());
     for (int i = blockIdx.x, is_first = 1;; i += gridDim.x, is_first = 0) {
-        const Item item = item_of(i, n_positions, layer.window, work.most_splits);
-        const u64 rows = (u64)item.kv_head * work.n_rows * HEAD_DIM;
-        Positions at;
+        const Item item = item_of(i, n_positions, layer.window);
         Placing placing;
-        if (item.exists) {
-            const int first = item.begin + me.warp * TILE;
-            at.load_keys(layer.k + rows, first, item, me.lane);
-            placing.load(me.warp, layer, item.newest, me.lane);
-        }
+        if (item.exists) placing.load(me.warp, layer, item.newest, me.lane);
         if (is_first) meet();
         else sync_group(ALL_CONSUMERS, CONSUMERS);  // all have done with the item before
         if (!item.exists) return;
         place_head(number, item, layer, work, desk, placing, me);
-        at.load_values(layer.v + rows, item.begin + me.warp * TILE, item, me.lane);
         sync_group(ALL_CONSUMERS, CONSUMERS);
-        attend_positions(item, layer.k + rows, layer.v + rows, work, desk, me, scores, at);
+        attend_positions(item, work, desk, me, scores);
         sync_group(ALL_CONSUMERS, CONSUMERS);
-        finish_item(item, work, desk, mixed, ends, me.warp * 32 + me.lane);
+        finish_item(item, desk, splits, mixed, ends, me.warp * 32 + me.lane);
     }
 }

@@ -22,18 +22,18 @@ struct Layer {
     u32 window, unused;  // positions that are seen, 0: all
 };
 
-// Buffers of a token. splits: (H, MOST_SPLITS, D) sums and (H, MOST_SPLITS) largest score and sum.
+// Buffers of a token.
 struct Work {
-    float *states, *qkv, *mixed, *hidden;  // what is exchanged: (6, E), (2, ..), (2, H D), (3, F)
-    float *branch, *logits, *split_sums;
-    float2* split_ends;
-    u32 *meetings, *arrivals, *state;  // (2,), (H,), (64,)
+    float *states, *qkv, *splits, *mixed, *hidden;  // what is exchanged (decode_exchange.cuh):
+    // (6, E), (2, ..), (2, most_splits(), H, SPLIT), (2, H D), (3, F)
+    float *branch, *logits;
+    u32 *meetings, *state;  // (2,), (64,)
     float *scores;     // (L, H, n_rows), for statistics, or null
     float2 *ends;      // (L, H) largest score and sum of each head
     float *taps;       // (L, E)
     float *norms;      // (L, 2, K) of keys, then of values
     u64 *marks;        // clocks, for profiles, or null
-    u32 n_rows, most_splits;
+    u32 n_rows, unused;
 };
 
 struct Records {

@@ -1,11 +1,12 @@
-// The weights of a token on their way through shared memory: a producer warp, and what takes them.
+// All that a token reads on its way through shared memory: a producer warp, and what takes it.
 //
 //     memory ──▶ slot 0 │ slot 1 │ … │ slot N_SLOTS-1 ──▶ warps: packet i goes to warp i % N_WARPS
 //                 ▲ full[i]: the packet is there          ▼ empty[i]: it was multiplied
 //
 // The order of packets is known before the token begins: matrices one after the other, of each the
-// tiles blockIdx.x, blockIdx.x + gridDim.x … The producer only waits for empty slots, never for the
-// arithmetic, so weights keep flowing while the thread blocks wait for one another. N_SLOTS is a
+// tiles blockIdx.x, blockIdx.x + gridDim.x …, and after q, k and v of a layer the cached keys and
+// values (decode_heads.cuh). The producer only waits for empty slots, never for the arithmetic, so
+// all of it keeps flowing while the thread blocks wait for one another. N_SLOTS is a
 // multiple of N_WARPS: a slot then has one reader, who cannot take an old phase for a new one.
 // Tried: packets brought to the L2 cache ahead of their copy, always or while the ring is full (the
 // memory then is slower by a third: Q4_0 535 instead of 610 tokens/s); 12 or 16 warps (spills).
@@ -32,7 +33,7 @@ struct Layout {
 };
 
 // How often a slot is given back: once by a warp. 32 by its lanes is for compute-sanitizer, which
-// does not see that one lane speaks for all of a warp after sync_warp().
+// does not see that one lane speaks for all of a warp after sync_warp(), as is ASKING 1 below.
 #ifndef GIVEN_BACK
 #define GIVEN_BACK 1
 #endif
@@ -95,12 +96,21 @@ DEVICE void multiply_packet(u32 type, const u8* packet, const Planes& x, int fir
 // Packets that are asked for at once, each by a lane: one lane alone is slower than the memory.
 // Measured on an NVIDIA H200, Llama 3 8B, tokens/s with 4 and 8 lanes: Q4_0 616 635, Q4_K_M 597
 // 606, Q8_0 448 449.
-constexpr u32 ASKED = BULK_ARRIVALS > 1 ? 1 : 16 <= N_SLOTS ? 8 : N_SLOTS / 2;
+#ifndef ASKING
+#define ASKING 8
+#endif
+constexpr u32 ASKED = BULK_ARRIVALS > 1 ? 1 : 2 * ASKING <= N_SLOTS ? ASKING : N_SLOTS / 2;
 
 // Bytes of a thread block that are on their way at a time. More would stand in a queue at the
 // memory, and what thread blocks tell one another behind them. Tokens/s with 48, 56, 64, 80 KiB:
 // Q4_0 656 657 653 635.
 constexpr u32 ON_THEIR_WAY = 56 << 10;
+
+// How many packets of a size may be on their way.
+DEVICE u32 most_of(u32 bytes) {
+    const u32 most = ON_THEIR_WAY / bytes;
+    return most < ASKED ? ASKED : most > N_SLOTS - ASKED ? N_SLOTS - ASKED : most;
+}
 
 // A place in the order of packets: up to ASKED of a tile.
 struct Cursor {
@@ -128,8 +138,7 @@ struct Cursor {
         }
         const u32 width = columns_of(now.type);
         whole = bytes_of(now.type, width), n_packets = (padded_columns(now) + width - 1) / width;
-        most = ON_THEIR_WAY / whole;
-        most = most < ASKED ? ASKED : most > N_SLOTS - ASKED ? N_SLOTS - ASKED : most;
+        most = most_of(whole);
     }
     DEVICE u32 count() const { return n_packets - first < ASKED ? n_packets - first : ASKED; }
     DEVICE void advance() {
@@ -147,27 +156,45 @@ struct Cursor {
     }
 };
 
-
-// Sends this thread block's packets of a token to the ring; by a whole warp. A lane waits for a
-// packet that was asked for earlier (most >= ASKED), and none of this turn comes into its slot
-// (most <= N_SLOTS - ASKED), which would end the phase after the one it waits for.
-DEVICE void produce(const Layer* layers, const Matrix* head, u32 lane) {
-    const u32 own = ASKED == 1 ? 0 : lane;  // which packet of those at the cursor
+// What the producer warp remembers.
+struct Producer {
+    u32 lane;
     Turn turn{0, 0};
     u32 n_asked = 0;
-    for (Cursor at(layers, head); at.exists(); at.advance()) {
-        if (own < at.count()) {
+
+    // The packet of a turn that a lane asks for.
+    DEVICE u32 own() const { return ASKED == 1 ? 0 : lane; }
+
+    // Asks for the next `count` packets (up to ASKED), each by a lane: `bytes` bytes `from` there.
+    // It waits for a packet that was asked for earlier (most >= ASKED), so that `most` are on their
+    // way, and none of this turn comes into its slot (most <= N_SLOTS - ASKED), which would end the
+    // phase after the one it waits for.
+    DEVICE void ask(u32 count, u32 most, const void* from, u32 bytes) {
+        if (own() < count) {
             Turn mine = turn;
-            mine.advance(own);
+            mine.advance(own());
             barrier_wait(empty_barrier(mine.slot), mine.parity ^ 1);
-            const u32 before = n_asked + own - at.most;
-            if (n_asked + own >= at.most)
+            const u32 before = n_asked + own() - most;
+            if (n_asked + own() >= most)
                 barrier_wait(full_barrier(before % N_SLOTS), before / N_SLOTS & 1);
-            copy_bulk(slot_memory(mine.slot), at.packet(own), at.bytes(own),
-                      full_barrier(mine.slot), lane - own);
+            copy_bulk(slot_memory(mine.slot), from, bytes, full_barrier(mine.slot), lane - own());
         }
         sync_warp();  // a slot's packets are asked for in their order
-        turn.advance(at.count()), n_asked += at.count();
+        turn.advance(count), n_asked += count;
+    }
+};
+
+// Sends this thread block's packets of a token to the ring; by a whole warp. between(producer,
+// number) sends what comes after q, k and v of layer `number`.
+template <class Between>
+DEVICE void produce(const Layer* layers, const Matrix* head, u32 lane, Between between) {
+    Producer producer{lane};
+    Cursor at(layers, head);
+    for (int done = 0;; at.advance()) {
+        while (done < (at.number + 3) / Cursor::MATRICES) between(producer, done++);
+        if (!at.exists()) return;
+        const u32 own = producer.own();
+        producer.ask(at.count(), at.most, at.packet(own), at.bytes(own));
     }
 }
 
@@ -193,6 +220,16 @@ DEVICE float row_sum(int entry, int r) {
 #pragma unroll
     for (int warp = 0; warp < N_WARPS; warp++) sum += sums_of(entry, warp)[r];
     return sum;
+}
+
+// Waits for the next packet of this warp, lets use(packet) read it, and gives its slot back.
+template <class Use>
+DEVICE void take_packet(Consumer& me, Use use) {
+    barrier_wait(full_barrier(me.turn.slot), me.turn.parity);
+    use(slot_memory(me.turn.slot));
+    sync_warp();
+    if (me.lane < GIVEN_BACK) barrier_arrive(empty_barrier(me.turn.slot));
+    me.turn.advance(N_WARPS);
 }
 
 // Multiplies this thread block's tiles with x; write(entry, i, matrix, tile) is called by all
@@ -221,11 +258,9 @@ DEVICE void multiply_matrices(Consumer& me, const Matrix* matrices, int count, c
             for (; me.next < n_packets; me.next += N_WARPS) {
                 const u32 first = me.next * width, left = padded - first;
                 const u32 n = left < width ? left : width;
-                barrier_wait(full_barrier(me.turn.slot), me.turn.parity);
-                multiply_packet(m.type, slot_memory(me.turn.slot), x, first, n, me.lane, sums);
-                sync_warp();
-                if (me.lane < GIVEN_BACK) barrier_arrive(empty_barrier(me.turn.slot));
-                me.turn.advance(N_WARPS);
+                take_packet(me, [&](const u8* packet) {
+                    multiply_packet(m.type, packet, x, first, n, me.lane, sums);
+                });
             }
             me.next -= n_packets;
             const int entry = me.first + n_waiting++;

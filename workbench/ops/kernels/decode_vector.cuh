@@ -24,7 +24,7 @@ DEVICE void reduce(float& sum, float& largest, const Consumer& me, int& turn) {
 }
 
 DEVICE float inverse_length(float sum_of_squares, int n) {
-    return 1.0f / sqrtf(sum_of_squares / n + NORM_EPS);
+    return inverse_root_fast(sum_of_squares * (1.0f / n) + NORM_EPS);
 }
 
 DEVICE float4 times(float4 a, float s) { return make_float4(a.x * s, a.y * s, a.z * s, a.w * s); }
@@ -54,19 +54,8 @@ struct Vector {
     }
     // The same of numbers that are exchanged and may still be on their way.
     DEVICE void await(const float* from, const Consumer& me) {
-#pragma unroll
-        for (int i = 0; i < ROUNDS; i++)
-            part[i] = at(i, me) < N ? load_relaxed4(from + at(i, me)) : make_float4(0, 0, 0, 0);
-        for (bool all = false; !all;) {
-            all = true;
-#pragma unroll
-            for (int i = 0; i < ROUNDS; i++)
-                if (!are_written(part[i])) {
-                    part[i] = load_relaxed4(from + at(i, me));
-                    all = false;
-                }
-            if (!all) in_vain();
-        }
+        const int rounds = at(ROUNDS - 1, me) < N ? ROUNDS : ROUNDS - 1;
+        ::await(part, rounds, make_float4(0, 0, 0, 0), [&](int i) { return from + at(i, me); });
     }
     // The same of what no thread block writes.
     DEVICE void load_constant(const float* from, const Consumer& me) {

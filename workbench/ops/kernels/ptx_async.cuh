@@ -101,11 +101,12 @@ constexpr u32 BULK_ARRIVALS = 32;
 constexpr u64 EVICT_FIRST = 0x12F0000000000000;
 
 // Copies `bytes` bytes, by a whole warp; the copy's end is part of the barrier's phase. Addresses
-// and size must be multiples of 16.
+// and size must be multiples of 16; of no bytes it only arrives.
 DEVICE void copy_bulk(void* shared, const void* global, u32 bytes, u64* barrier, int lane) {
 #if __CUDA_ARCH__ >= 900
     if (lane == 0) {
         barrier_expect(barrier, bytes);
+        if (!bytes) return;
         asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
                      ".L2::cache_hint [%0], [%1], %2, [%3], %4;"
                      :: "r"(shared_address(shared)), "l"(global), "r"(bytes),
@@ -184,6 +185,12 @@ DEVICE void add_relaxed(u32* to, u32 value) {
 }
 
 DEVICE void in_vain() {}
+
+// The same number, from which all that the compiler made of it before has to be made again.
+DEVICE int anew(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
 
 // Adds to a word after all that this thread wrote and has seen. Returns: the word before.
 DEVICE u32 add_release(u32* to, u32 value) {

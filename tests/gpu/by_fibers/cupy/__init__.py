@@ -59,8 +59,14 @@ class ndarray(NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         return bool(self.array)
 
-    def get(self) -> np.ndarray:
-        return self.array.copy()
+    def get(
+        self, stream: Any = None, out: np.ndarray | None = None, blocking: bool = True
+    ) -> np.ndarray:
+        if out is None:
+            return self.array.copy()
+        assert (out.dtype, out.shape) == (self.array.dtype, self.array.shape)
+        out[...] = self.array
+        return out
 
     @property
     def data(self) -> SimpleNamespace:
@@ -159,8 +165,26 @@ class RawKernel:
     def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int = 0) -> None:
         from tests.ops.fibers import launch
 
-        values = [x if x is None or isinstance(x, np.generic) else x.array for x in arguments]
+        values = [x if _is_by_value(x) else x.array for x in arguments]
         launch(self.library, self.name, grid, block, shared_mem, *values)
+
+
+def _is_by_value(x: Any) -> bool:
+    return x is None or isinstance(x, np.generic) or (isinstance(x, np.ndarray) and not x.ndim)
+
+
+class _Stream:
+    def __init__(self, non_blocking: bool = False):
+        pass
+
+    def __enter__(self) -> "_Stream":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
 
 
 class _Device:
@@ -176,10 +200,11 @@ class _Device:
         pass
 
 
-_stream = SimpleNamespace(synchronize=lambda: None)
+_stream = _Stream()
 cuda = SimpleNamespace(
     Device=_Device,
-    Stream=None,
+    Stream=_Stream,
+    alloc_pinned_memory=bytearray,
     Event=None,
     get_current_stream=lambda: _stream,
     runtime=SimpleNamespace(
