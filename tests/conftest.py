@@ -1,7 +1,11 @@
-"""Where the llama.cpp goldens lie, and the mark for tests that need them."""
+"""Where the llama.cpp goldens lie, the mark for tests that need them, and who runs with whom.
+
+Two processes run the tests (pytest-xdist; `-n 0` is one).
+"""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,3 +19,10 @@ BUILTIN_MODEL = ROOT / "data" / "stories-7m-f16.gguf"
 needs_reference = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason="the llama.cpp goldens (../shared/reference) are not here"
 )
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not installed
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.file_scheduling import FileScheduling
+
+    return FileScheduling(config, log)
