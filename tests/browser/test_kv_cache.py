@@ -53,3 +53,27 @@ def test_a_smaller_budget_crosses_tokens_out_and_a_full_one_none(kv):
     kv.drag("budget", to=1)
     expect(evicted).to_have_count(0)
     expect(kv.output).to_contain_text("step, 0.0% of all")
+
+
+def test_another_policy_crosses_out_other_tokens(kv):
+    everything = crossed_out(kv, other_than="nothing")
+    kv.drag("budget", to=0.3)
+    window = crossed_out(kv, other_than=everything)
+    kv.choice("policy").select_option("h2o")
+    heavy = crossed_out(kv, other_than=window)
+    assert heavy.count("evicted") == window.count("evicted")
+    expect(kv.output).to_contain_text("h2o, budget")
+    kv.choice("policy").select_option("streaming_llm")
+    assert crossed_out(kv, other_than=heavy) == window
+    kv.drag("budget", to=1)
+
+
+def crossed_out(kv: Panel, other_than: str) -> str:
+    """The tokens that are crossed out, once they are others."""
+    titles = """([output, old]) => {
+        const spans = [...output.querySelectorAll('span[title$="evicted"]')];
+        const titles = spans.map(span => span.title).join();
+        return titles !== old && {titles};
+    }"""
+    arguments = [kv.output.element_handle(), other_than]
+    return kv.page.wait_for_function(titles, arg=arguments).json_value()["titles"]

@@ -60,6 +60,16 @@ def test_nothing_to_draw_is_refused():
         plots.plot_kv_frontier()
 
 
+def test_each_policy_has_a_line_of_what_is_lost_in_its_own_style():
+    lost = pd.DataFrame({"h2o": [0.4, 0.1], "mine": [0.5, 0.2]}, [16, 64])
+    ax = plots.plot_lost_attention(lost, axes())
+    lines = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_allclose(lines["h2o"].get_xydata(), [[16, 0.4], [64, 0.1]])
+    np.testing.assert_allclose(lines["mine"].get_ydata(), [0.5, 0.2])
+    assert len({(line.get_marker(), to_hex(line.get_color())) for line in ax.lines}) == 2
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("positions kept", "share of attention lost")
+
+
 def test_a_map_shows_what_each_token_sees():
     gone = np.array([[3, 2, 3]])
     replay = EvictionReplay("h2o", 2, np.zeros((3, 1)), (gone,))

@@ -39,7 +39,6 @@ from .ablation import (
     next_token_change,
 )
 from .attention import AttentionMaps, attention_maps
-from .attention_window import attention_lost, kept_positions
 from .attribution import LogitAttribution, logit_attribution
 from .chat_tokens import ChatToken, ChatTokens, chat_tokens
 from .divergence import LogitDivergence, compare_logits, kl_by_position, nmse
@@ -212,7 +211,6 @@ __all__ = [
     "TreemapRect",
     "VocabularyAudit",
     "ablate_each_head",
-    "attention_lost",
     "attention_maps",
     "attention_received",
     "audit_vocabulary",
@@ -246,7 +244,6 @@ __all__ = [
     "head_classes",
     "imatrix_statistics",
     "judged_text",
-    "kept_positions",
     "kl_by_position",
     "kl_divergence",
     "kv_arrays",

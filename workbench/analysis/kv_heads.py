@@ -23,7 +23,7 @@ import pandas as pd
 
 from ..errors import ParameterError
 from ..model import ActivationTrace, Model, to_numpy
-from .attention_window import N_SINK
+from ..model.kv_run import N_SINK
 from .divergence import log_softmax
 
 __all__ = [

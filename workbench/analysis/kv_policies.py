@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ParameterError
-from .attention_window import N_SINK, kept_positions
+from ..model.kv_run import N_SINK
 
 __all__ = ["EVICTION_POLICIES", "N_OBSERVED", "Seen", "checked_budget", "eviction_policy"]
 
@@ -56,7 +56,8 @@ def streaming_llm(seen: Seen, budget: int, rng: np.random.Generator) -> np.ndarr
     Source: Xiao et al., arXiv:2309.17453, section 3.2.
     """
     n = seen.held.shape[1]
-    return seen.held & kept_positions(n + 1, budget)[:n]
+    position = np.arange(n)
+    return seen.held & ((position < N_SINK) | (position > n - (budget - N_SINK)))
 
 
 def h2o(seen: Seen, budget: int, rng: np.random.Generator) -> np.ndarray:

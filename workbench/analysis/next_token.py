@@ -83,7 +83,11 @@ def display_piece(tokenizer, token_id: int) -> str:
     raw = tokenizer.piece(token_id)
     if not raw:
         return tokenizer.token_text(token_id) or f"<{token_id}>"
-    text = raw.decode("utf-8", "backslashreplace")
+    return visible_text(raw.decode("utf-8", "backslashreplace"))
+
+
+def visible_text(text: str) -> str:
+    """A text in visible characters: " a\\n" is "␣a\\\\n"."""
     return "".join(map(_visible, text))
 
 

@@ -20,7 +20,7 @@ from .kv_arrays import (
     plot_effective_ranks,
     plot_kv_errors,
 )
-from .kv_eviction import plot_kept_positions, plot_kv_frontier
+from .kv_eviction import plot_kept_positions, plot_kv_frontier, plot_lost_attention
 from .kv_growth import (
     plot_attention_received,
     plot_kv_growth,
@@ -102,6 +102,7 @@ __all__ = [
     "plot_layer_divergence",
     "plot_layer_shares",
     "plot_logit_lens",
+    "plot_lost_attention",
     "plot_memory",
     "plot_memory_model",
     "plot_memory_plan",

@@ -1,4 +1,4 @@
-"""Pictures of caches that forget: bytes against KL, and which positions are held when.
+"""Pictures of caches that forget: bytes against KL, what is lost, and which positions are held.
 
 Source: colours of Okabe and Ito and cividis, which stay apart for colour-blind eyes; each series
 has its own marker as well. Left out: all computing, which `analysis.kv_frontier` does.
@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from ..analysis.kv_eviction import EvictionReplay, EvictionResult
 from ..errors import ParameterError
 
-__all__ = ["plot_kept_positions", "plot_kv_frontier"]
+__all__ = ["plot_kept_positions", "plot_kv_frontier", "plot_lost_attention"]
 
 STYLES = {  # policy -> marker and colour
     "streaming_llm": ("o", "#0072B2"),
@@ -83,6 +83,22 @@ def _draw_types(types: pd.DataFrame, ax: Axes) -> None:
         away, side = (((-4, -11), "right"), ((5, 3), "left"))[index % 2]  # names of neighbours
         style = {"textcoords": "offset points", "xytext": away, "ha": side}
         ax.annotate(k if k == v else f"{k} / {v}", place, fontsize=8, **style)
+
+
+def plot_lost_attention(lost: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the share of attention that falls on positions gone: a line for each policy.
+
+    lost: rows are budgets, columns policies; `EvictionReplay.mean_lost` of each. Returns ax.
+    """
+    ax = _axes(ax, (6, 3.5))
+    for policy, shares in lost.items():
+        marker, colour = STYLES.get(policy, OTHER)
+        ax.plot(shares.index, shares, marker=marker, color=colour, label=policy)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set(xlabel="positions kept", ylabel="share of attention lost", ylim=(0, None))
+    ax.legend(fontsize=8, frameon=False)
+    return ax
 
 
 def plot_kept_positions(
