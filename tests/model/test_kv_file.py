@@ -1,11 +1,15 @@
 """Caches saved and opened, copied, compared with another text, and counted to the byte."""
 
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from tests.model.kv_models import prompt, write_kv_model
 from tests.model.tiny import metadata, write
 from workbench.errors import ParameterError
+from workbench.gguf import edit_gguf, open_gguf, write_gguf
 from workbench.model import KVCache, ModelConfig, load_model
 from workbench.model.kv_bytes import predict_cache_bytes
 
@@ -43,11 +47,40 @@ def test_the_cache_of_another_model_is_refused_with_what_differs(model, folder, 
     model.forward(IDS, cache)
     cache.save(tmp_path / "cache")
     other = load_model(write_kv_model(tmp_path / "other.gguf", 32), device="cpu")
-    with pytest.raises(ParameterError, match="the cache of another model; its weights differ"):
+    with pytest.raises(ParameterError, match=r"it differs in llama\.attention\.key_length, .*"):
         other.load_cache(tmp_path / "cache")
     tiny = load_model(write(tmp_path), device="cpu")
-    with pytest.raises(ParameterError, match=r"its n_vocab and weights differ; expected n_vocab"):
+    said = r"it differs in n_vocab, .* \d+ more; expected n_vocab '40', got '64'; open it with"
+    with pytest.raises(ParameterError, match=said):
         tiny.load_cache(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "key, value", [("rope.freq_base", 5e5), ("attention.layer_norm_rms_epsilon", 0.01)]
+)
+def test_the_cache_of_a_model_with_other_settings_is_refused(model, folder, tmp_path, key, value):
+    cache = model.new_cache(40)
+    model.forward(IDS, cache)
+    cache.save(tmp_path / "cache")
+    edit_gguf(folder / "kv.gguf", tmp_path / "other.gguf", set={f"llama.{key}": value})
+    with load_model(tmp_path / "other.gguf", device="cpu") as other:
+        with pytest.raises(ParameterError, match=f"model; it differs in llama.{key}; expected"):
+            other.load_cache(tmp_path / "cache")
+
+
+def test_the_cache_of_a_model_with_another_half_of_a_tensor_is_refused(model, folder, tmp_path):
+    cache = model.new_cache(40)
+    model.forward(IDS, cache)
+    cache.save(tmp_path / "cache")
+    with open_gguf(folder / "kv.gguf") as gguf:
+        info = gguf.tensors
+        tensors = {n: (gguf.raw(n).copy(), info[n].type, info[n].shape) for n in info}
+        keys = tensors["blk.0.attn_k.weight"][0].reshape(-1)
+        keys[len(keys) // 2 :] = keys[: len(keys) // 2].copy()
+        write_gguf(tmp_path / "other.gguf", gguf.metadata, tensors)
+    with load_model(tmp_path / "other.gguf", device="cpu") as other:
+        with pytest.raises(ParameterError, match=r"model; it differs in weights; expected"):
+            other.load_cache(tmp_path / "cache")
 
 
 def test_every_truncated_or_damaged_file_is_refused(model, tmp_path):
@@ -61,8 +94,12 @@ def test_every_truncated_or_damaged_file_is_refused(model, tmp_path):
         with pytest.raises(ParameterError, match="not a whole safetensors file"):
             model.load_cache(path)
     for old, new, said in (
-        (b"KV cache 1", b"KV cache 2", "not a KV cache"),
-        (b'"first":"[0, 0]', b'"first":"[0, 9]', "not what this cache holds|not those of"),
+        (b"KV cache 2", b"KV cache 1", "not a KV cache"),
+        (
+            b'"first":"[0, 0]',
+            b'"first":"[0, 9]',
+            r"first: not where the layers of this cache begin; expected 2 positions up to \[0, 0\]",
+        ),
         (b'"n_ctx":"40"', b'"n_ctx":"-4"', "n_ctx: not a number of positions"),
         (b'"rotate":"null"', b'"rotate":"nill"', "its metadata is damaged"),
         (b"k.1", b"k.7", "k.1: missing"),
@@ -74,6 +111,47 @@ def test_every_truncated_or_damaged_file_is_refused(model, tmp_path):
             model.load_cache(path)
     with pytest.raises(ParameterError, match="no such file"):
         model.load_cache(tmp_path / "none")
+
+
+def test_what_is_not_stored_as_a_cache_stores_it_is_refused(model, tmp_path):
+    cache, path = model.new_cache(40), tmp_path / "cache"
+    model.forward(IDS, cache)
+    cache.save(path)
+    with safe_open(path, "numpy") as file:
+        facts, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    for changed, said in (
+        ({"k.0": arrays["k.0"].astype(ml_dtypes.bfloat16)}, "k.0: not what .* got (BF16|bfloat16)"),
+        ({"k.0": arrays["k.0"].astype(np.float32)}, "k.0: not what this cache holds"),
+        ({"token_ids": arrays["token_ids"] + 99}, "token_ids: not those of this cache"),
+        ({"n_ctx": "[" * 10**5}, "its metadata is damaged"),
+        ({"n_ctx": "1000000000000"}, "cache: no such cache can be made here: n_ctx"),
+        ({"type_k": '"q9"'}, "cache: no such cache can be made here: type_k"),
+        ({"first": "[0]"}, "first: not where the layers of this cache begin"),
+        ({"first": "[true, false]"}, "its metadata is damaged"),
+    ):
+        texts = {name: changed.get(name, text) for name, text in facts.items()}
+        save_file({name: changed.get(name, x) for name, x in arrays.items()}, path, texts)
+        with pytest.raises(ParameterError, match=said):
+            model.load_cache(path)
+
+
+@pytest.mark.parametrize("place", ["none/x", "", ".", "x" * 300, "a\0b", None, 3, [1]])
+def test_a_place_that_is_none_is_refused(model, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    cache = model.new_cache(40)
+    model.forward(IDS, cache)
+    with pytest.raises(ParameterError, match=r"cannot be written|path: not a path"):
+        cache.save(place)
+    with pytest.raises(ParameterError, match="no such file"):
+        model.load_cache(place)
+    assert not list(tmp_path.iterdir())
+
+
+def test_others_may_read_what_they_may_read_of_any_new_file(model, tmp_path):
+    model.new_cache(40).save(tmp_path / "cache")
+    (tmp_path / "any").touch()
+    modes = [path.stat().st_mode for path in tmp_path.iterdir()]
+    assert modes[0] == modes[1]
 
 
 def test_saving_needs_a_model_and_harms_no_file(tmp_path):

@@ -1,6 +1,8 @@
 """What a KV recorder takes down, against traces and the cache; runs saved, opened, refused."""
 
 import json
+import resource
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -261,8 +263,12 @@ def test_another_model_or_a_cache_that_does_not_go_on_is_refused(model, ids):
         wb.generate(model, "Once", recorder=wb.Recorder())
     recorder.forward(ids[:6], cache)
     cache.truncate(3)
-    with pytest.raises(ParameterError, match=r"does not go on .* expected n_past 6, got 3"):
+    with pytest.raises(ParameterError, match=r"does not go on .* n_past 6, got n_past 3"):
         recorder.forward(ids[3:], cache)
+    model.forward([7, 8, 9], cache)
+    with pytest.raises(ParameterError, match=r"does not go on .* n_past 6, got other tokens"):
+        recorder.forward(ids[6:], cache)
+    assert (recorder.n_tokens, cache.n_past) == (6, 6)
 
 
 def test_a_pass_that_fails_leaves_cache_and_run_as_they_were(model, ids, monkeypatch):
@@ -271,11 +277,103 @@ def test_a_pass_that_fails_leaves_cache_and_run_as_they_were(model, ids, monkeyp
     recorder.forward(ids, cache)
     with pytest.raises(ContextFullError, match="do not fit into the context"):
         recorder.forward([1, 2, 3, 4], cache)
-    with pytest.raises(ParameterError, match=r"token_ids\[0\]: no such token"):
+    with pytest.raises(ParameterError, match=r"token_ids\[1\]: no such token"):
         recorder.forward([5, 99999], cache)
     with pytest.raises(ParameterError, match="token_ids: not a sequence"):
         recorder.forward(None, cache)
     assert cache.n_past == recorder.n_tokens == recorder.run.n_tokens == len(ids)
+
+
+def test_a_text_that_fails_on_its_way_leaves_windows_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.ops.cpu.TOKENS_AT_ONCE", 16)
+    monkeypatch.setattr("workbench.model.kv_slots.PADDING", 4)
+    monkeypatch.setattr(kv_recorder, "TRACE_BYTES", 48 * 100 * 8)  # eight tokens at once
+    text = [i % 64 for i in range(100)]
+    with model_of("gemma2", tmp_path) as gemma:
+        cache, recorder, rest = (
+            gemma.new_cache(128, swa_full=False),
+            wb.KVRecorder(gemma),
+            text[30:],
+        )
+        gemma.forward(text[:30], cache)
+        for wrong, error in (([9999], ParameterError), (range(60), ContextFullError)):
+            with pytest.raises(error):
+                recorder.forward([*rest, *wrong], cache)
+        rows = iter([recorder._row] * 5)
+        with monkeypatch.context() as patch, pytest.raises(StopIteration):
+            patch.setattr(recorder, "_row", lambda *some: next(rows)(*some))
+            recorder.forward(rest, cache)
+        assert (cache.n_past, recorder.n_tokens) == (30, 0)
+        expected = gemma.forward(text, gemma.new_cache(128))[30:]
+        np.testing.assert_allclose(recorder.forward(rest, cache), expected, atol=2e-3)
+
+
+def test_what_fails_after_a_pass_takes_it_back(model, ids, monkeypatch):
+    recorder, cache = wb.KVRecorder(model), model.new_cache(64)
+    recorder.forward(ids[:5], cache)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recorder, "_row", stop)
+        recorder.forward(ids[5:10], cache)
+    assert (recorder.n_tokens, cache.n_past) == (5, 5)
+    recorder.forward(ids[5:10], cache)
+    assert recorder.run.n_tokens == 10
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda model: wb.KVRecorder(None), "recorder: no model to record; .* got None"),
+        (lambda model: wb.KVRecorder(model, max_bytes=True), "max_bytes: no limit"),
+        (lambda model: wb.KVRecorder(model, per_head="no"), "per_head: not a flag"),
+        (lambda model: wb.KVRecorder(model).nbytes(-5), "n_tokens: no number of tokens"),
+        (lambda model: wb.KVRecorder(model).forward({1}, None), "token_ids: not a sequence"),
+        (lambda model: wb.KVRecorder(model).forward([1], None), "cache: not a KVCache"),
+        (lambda model: wb.KVRecorder(model).begin(model, 3, None), "cache: not a KVCache"),
+    ],
+)
+def test_what_is_no_argument_is_refused(model, call, message):
+    with pytest.raises(ParameterError, match=message):
+        call(model)
+
+
+def test_a_run_that_cannot_be_written_leaves_the_old_one(run, tmp_path):
+    path = run.save(tmp_path / "run.npz")
+    whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(ParameterError, match=r"run\.npz: cannot be written; .* too large"):
+            run.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
+    for place in (tmp_path, tmp_path / "none" / "x", "a\0b", None, 3):
+        with pytest.raises(ParameterError, match=r"cannot be written|path: not a path"):
+            run.save(place)
+
+
+def test_damage_anywhere_is_refused_or_changes_no_kind(run, tmp_path):
+    whole, rng = bytearray(run.save(tmp_path / "run.npz").read_bytes()), np.random.default_rng(3)
+    directory = whole.rfind(b"PK\x01\x02") - 800
+    path, refused = tmp_path / "bad.npz", 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        low = directory if rng.random() < 0.5 else 0
+        damaged[rng.integers(low, len(whole))] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            again = wb.KVRun.load(path)
+        except ParameterError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+        else:
+            assert again.n_tokens == run.n_tokens
+    assert refused > 100
 
 
 def test_a_run_without_tokens_and_places_that_are_not_there_are_refused(model, run):
@@ -285,6 +383,10 @@ def test_a_run_without_tokens_and_places_that_are_not_there_are_refused(model, r
         run.mass(run.n_tokens, 0)
     with pytest.raises(ParameterError, match="layer: not in this run; expected from 0 to 7, got 8"):
         run.mass(0, 8)
+    with pytest.raises(ParameterError, match=r"layer: not in this run; .* got True"):
+        run.maps(True)
+    with pytest.raises(ParameterError, match="by: no such grouping"):
+        run.summary(["layer"])
 
 
 @pytest.mark.parametrize(
@@ -294,13 +396,19 @@ def test_a_run_without_tokens_and_places_that_are_not_there_are_refused(model, r
         ({"entropy": np.zeros((2, 2), np.float32)}, "array entropy is float32"),
         ({"n_head": np.zeros(8, np.int64)}, "heads that no model has"),
         ({"token_ids": np.array(["a"])}, "array token_ids is"),
+        ({"n_head_kv": np.full(8, 3)}, "heads that no model has"),
+        ({"masses": None}, "shares that are none"),
+        ({"k_norm": None}, "array k_norm has numbers that no run has"),
+        ({"about": np.array("[" * 10**5)}, "not a run of a KV cache"),
         ({"about": np.array("[]")}, "not a run of a KV cache"),
-        ({"about": np.array("{}")}, "KeyError: 'version'"),
+        ({"about": np.array("{}")}, "KeyError: 'model'"),
     ],
 )
 def test_a_file_that_is_no_run_is_refused(run, tmp_path, change, message):
     with np.load(run.save(tmp_path / "run.npz")) as file:
         arrays = dict(file)
+    broken = {name: np.nan if name == "masses" else -1 for name, x in change.items() if x is None}
+    change = {**change, **{name: arrays[name] * 0 + value for name, value in broken.items()}}
     np.savez(tmp_path / "bad.npz", **(arrays | change))
     with pytest.raises(ParameterError, match=message):
         wb.KVRun.load(tmp_path / "bad.npz")
@@ -314,7 +422,15 @@ def test_a_missing_file_another_file_and_another_version_are_refused(run, tmp_pa
         wb.KVRun.load(tmp_path / "text.npz")
     with np.load(run.save(tmp_path / "run.npz")) as file:
         arrays = dict(file)
-    about = json.loads(str(arrays["about"])) | {"version": 9}
+    told = json.loads(str(arrays["about"]))
+    for wrong in ({"per_head": "no"}, {"first": 0.5}, {"first": 2**62}, {"pieces": "x" * 19}):
+        np.savez(tmp_path / "told.npz", **(arrays | {"about": np.array(json.dumps(told | wrong))}))
+        with pytest.raises(ParameterError, match="not a run of a KV cache"):
+            wb.KVRun.load(tmp_path / "told.npz")
+    for place in (None, 3, [1]):
+        with pytest.raises(ParameterError, match="not a run of a KV cache"):
+            wb.KVRun.load(place)
+    about = told | {"version": 9}
     np.savez(tmp_path / "old.npz", **(arrays | {"about": np.array(json.dumps(about))}))
     with pytest.raises(ParameterError, match="a run of version 9; expected version 1"):
         wb.KVRun.load(tmp_path / "old.npz")

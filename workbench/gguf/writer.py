@@ -1,8 +1,5 @@
 """Write a GGUF file: header, then one tensor after another, put in place only when complete.
 
-    out.gguf's folder:   .out.gguf.1a2b3c4d.part  ── all written ──▶  os.replace  ──▶  out.gguf
-
-Until the last step the old file is untouched, even when it is the one being read.
 Source: the GGUF specification (ggml/docs/gguf.md); padding as `gguf_write_out` in
 ggml/src/gguf.cpp and gguf-py write it, so that equal content gives equal bytes.
 Left out: changing a file in place, and turning the bytes of quantized tensors into the other byte
@@ -12,10 +9,9 @@ order: raw bytes are written as they are given.
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +20,7 @@ from .encode import Encoding, encode_string, encode_value, infer_type
 from .metadata import Metadata
 from .tensor_info import TensorInfo
 from .types import DEFAULT_ALIGNMENT, GGML_TYPES, MAX_DIMS, MAX_NAME_BYTES, align_up
+from .whole_file import whole_file
 
 __all__ = ["header_bytes", "write_gguf"]
 
@@ -85,7 +82,7 @@ def write_gguf(
     pads_end = True
     if layout is not None and layout.has_tensors == bool(plan):
         pads_end = layout.pads_end
-    with _complete_or_nothing(path, durable) as file:
+    with whole_file(path, durable) as file:
         file.write(head)
         if plan or pads_end:
             file.write(bytes(-len(head) % alignment))
@@ -273,40 +270,3 @@ def _stored_bytes(tensor: _Planned, byte_order: str) -> np.ndarray:
         data = data.view(np.uint16)
     ordered = data.astype(data.dtype.newbyteorder("<>"[byte_order == "big"]), copy=False)
     return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8)
-
-
-@contextmanager
-def _complete_or_nothing(path: str | os.PathLike, durable: bool) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends, and vanishes if it fails."""
-    try:
-        target = os.path.abspath(os.fsdecode(path))
-        folder, name = os.path.split(target)
-        if os.path.isdir(target):
-            raise IsADirectoryError(0, "a directory")
-        part = os.path.join(folder, f".{name[:200]}.{os.urandom(4).hex()}.part")
-        file = open(part, "xb")
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    except (TypeError, ValueError):
-        raise ParameterError(
-            f"path: not a path; expected a string or Path, got {path!r}; give the file's path"
-        ) from None
-    try:
-        with file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(part, target)
-    except BaseException as error:
-        os.unlink(part)
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
-        raise
-
-
-def _unwritable(path: str | os.PathLike, error: OSError) -> ParameterError:
-    return ParameterError(
-        f"{path}: cannot be written; expected a place for a new file, got {error.strerror}; "
-        "check folder, permissions and free space"
-    )

@@ -14,6 +14,7 @@ Left out: moving the slots, which is `kv_slots.py`'s.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from .transformer import layer_rotation
 
 __all__ = ["CacheOrigin"]
 
-SAMPLE = 4096  # bytes at the start of each tensor that tell models apart
+N_SAMPLES, SAMPLE = 16, 1024  # pieces of each tensor that tell models apart, and their bytes
 
 
 class CacheOrigin:
@@ -68,19 +69,36 @@ class CacheOrigin:
         return keys
 
     def identity(self) -> dict[str, str]:
-        """What tells this model from others: some numbers, and a hash of samples of its weights.
+        """What tells this model from others: its sizes and settings, and a hash of its weights.
 
-        Two files of one model in other types are two models: their keys differ.
+        Of each tensor, pieces at equal distances are read, from its first byte to its last. Two
+        files of one model in other types are two models: their keys differ.
         """
         gguf, config = self._model.gguf, self._model.config
         digest = hashlib.sha256()
         for name, info in gguf.tensors.items():
             digest.update(json.dumps([name, info.type, list(info.shape)]).encode())
-            digest.update(gguf.raw(name).reshape(-1)[:SAMPLE].tobytes())
+            for piece in _samples(gguf.raw(name).reshape(-1)):
+                digest.update(piece)
+        settings = {
+            key: str(np.asarray(value).tolist())
+            for key, value in gguf.metadata.items()
+            if key.startswith(f"{config.architecture}.")
+        }
         return {
             "architecture": config.architecture,
             "n_layer": str(config.n_layer),
             "n_vocab": str(config.n_vocab),
             "name": str(gguf.metadata.get("general.name", "")),
+            **settings,
             "weights": digest.hexdigest(),
         }
+
+
+def _samples(raw: np.ndarray) -> Iterator[np.ndarray]:
+    """Pieces of bytes (n,) at equal distances, the first and the last among them."""
+    if len(raw) <= N_SAMPLES * SAMPLE:
+        yield raw
+        return
+    for start in np.linspace(0, len(raw) - SAMPLE, N_SAMPLES).astype(int):
+        yield raw[start : start + SAMPLE]

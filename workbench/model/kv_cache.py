@@ -22,30 +22,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..errors import ContextFullError, ParameterError
+from ..errors import ParameterError
 from ..ops import cpu
 from .config import ModelConfig
 from .kv_bytes import CacheBytes, predict_cache_bytes
-from .kv_checks import demand_can_shift, is_integer
+from .kv_checks import demand_can_shift, demand_room, is_integer
 from .kv_file import save_cache
 from .kv_match import PrefixMatch, checked_ids, common_prefix, explain_match
-from .kv_slots import new_slots
+from .kv_slots import SlotRow, new_slots
 from .kv_types import one_name, rotation_lengths, with_hadamard
 
-__all__ = ["KVCache", "SlotRow"]
-
-
-class SlotRow(NamedTuple):
-    """What lies in one slot of a layer; seq_id: 0, since a cache holds one sequence."""
-
-    slot: int
-    position: int
-    seq_id: int
-    token_id: int
+__all__ = ["KVCache"]
 
 
 class KVCache:
@@ -324,28 +315,36 @@ class KVCache:
         del self._ids[n_keep:start]
 
     @contextmanager
-    def appending(self, token_ids: Any) -> Iterator[None]:
-        """While the forward pass writes tokens: they are held after it, or nothing has changed.
+    def undoing(self, n_tokens: int) -> Iterator[None]:
+        """While n_tokens at most go through: after an error what is held is what was held before.
 
-        token_ids: (T,) integers. Raises: ContextFullError if they do not fit.
+        Raises: ContextFullError if they do not fit.
         """
-        n_tokens = len(token_ids)
-        if self.n_past + n_tokens > self.n_ctx:
-            raise ContextFullError(
-                f"forward: the tokens do not fit into the context; expected at most "
-                f"{self.n_ctx - self.n_past} (n_ctx {self.n_ctx} - n_past {self.n_past}), got "
-                f"n_tokens {n_tokens}; shorten the prompt, truncate or shift the cache, or make "
-                "one with a larger n_ctx"
-            )
-        moving = [layer for layer in self._layers if layer.would_move(self.n_past, n_tokens)]
-        saved = [layer.saved(self.n_past) for layer in moving]
+        n_past = self.n_past
+        demand_room(self, n_tokens)
+        moving = [layer for layer in self._layers if layer.would_move(n_past, n_tokens)]
+        saved = [layer.saved(n_past) for layer in moving]
         try:
             yield
         except BaseException:
             for layer, copies in zip(moving, saved, strict=True):
                 layer.restore(copies)
+            del self._ids[n_past:]
             raise
-        self._ids.extend(map(int, token_ids))
+
+    @contextmanager
+    def appending(self, token_ids: Any) -> Iterator[None]:
+        """While the forward pass writes tokens: they are held after it, or nothing has changed.
+
+        token_ids: (T,) integers. Raises: ContextFullError if they do not fit.
+        """
+        with self.undoing(len(token_ids)):
+            yield
+            self._ids.extend(map(int, token_ids))
+
+    def goes_on(self, first: int, token_ids: list[int]) -> bool:
+        """Whether what it holds from position `first` on is these tokens, and no more."""
+        return self._ids[first:] == token_ids
 
     def write(self, layer: int, position: int, k: Any, v: Any) -> tuple[Any, Any]:
         """Put keys and values (T, K, D) at the positions from `position` on; for the forward pass.

@@ -1,16 +1,23 @@
 """What a KV cache refuses, each in one sentence.
 
-Left out: what `kv_types.py` says of types, and the context that is full (`kv_cache.py`).
+Left out: what `kv_types.py` says of types.
 """
 
 from typing import Any
 
 import numpy as np
 
-from ..errors import ParameterError
+from ..errors import ContextFullError, ParameterError
 from .config import ModelConfig
 
-__all__ = ["checked_flag", "checked_n_ctx", "demand_can_shift", "demand_model", "is_integer"]
+__all__ = [
+    "checked_flag",
+    "checked_n_ctx",
+    "demand_can_shift",
+    "demand_model",
+    "demand_room",
+    "is_integer",
+]
 
 
 def is_integer(value: Any) -> bool:
@@ -44,6 +51,17 @@ def demand_model(cache: Any, config: ModelConfig) -> None:
             f"cache: made for another model; expected {config.n_layer} layers with slots "
             f"{pairs[layer][0]}, got {cache.n_layer} layers with slots {pairs[layer][1]} (of "
             f"layer {layer}); use model.new_cache()"
+        )
+
+
+def demand_room(cache: Any, n_tokens: int) -> None:
+    """Raises: ContextFullError if n_tokens more do not fit."""
+    n_past, n_ctx = cache.n_past, cache.n_ctx
+    if n_past + n_tokens > n_ctx:
+        raise ContextFullError(
+            f"forward: the tokens do not fit into the context; expected at most "
+            f"{n_ctx - n_past} (n_ctx {n_ctx} - n_past {n_past}), got n_tokens {n_tokens}; shorten "
+            "the prompt, truncate or shift the cache, or make one with a larger n_ctx"
         )
 
 

@@ -11,25 +11,28 @@ Left out: llama.cpp's session files, which hold the same bytes in an order that 
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import ParameterError
+from ..errors import ParameterError, UnsupportedError
+from ..gguf.whole_file import whole_file
+from .kv_checks import is_integer
 
 __all__ = ["load_cache", "save_cache"]
 
-FORMAT = "workbench KV cache 1"
+FORMAT = "workbench KV cache 2"
+N_NAMED = 4  # differences that an error names
 FACTS = ("n_ctx", "type_k", "type_v", "swa_full", "rotate", "first", "model")
 
 
 def save_cache(cache: Any, path: str | os.PathLike) -> None:
     """Write what a KVCache holds; a file that is there is replaced once the new one is whole.
 
-    Raises: ParameterError for a cache that belongs to no model.
+    Raises: ParameterError for a cache that belongs to no model, or a place that cannot be written.
     """
-    from safetensors.numpy import save_file  # only for those who save
+    from safetensors import SafetensorError  # only for those who save
+    from safetensors.numpy import save_file
 
     first = [cache.first(layer) for layer in range(cache.n_layer)]
     made = (cache.n_ctx, cache.type_k, cache.type_v, cache.swa_full, cache.rotate)
@@ -38,27 +41,30 @@ def save_cache(cache: Any, path: str | os.PathLike) -> None:
     for layer in range(cache.n_layer):
         for name, rows in zip("kv", cache.stored(layer), strict=True):
             arrays[f"{name}.{layer}"] = np.ascontiguousarray(rows)
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        texts = {name: json.dumps(fact) for name, fact in facts.items()}
-        save_file(arrays, unfinished, {"format": FORMAT, **texts})
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    texts = {name: json.dumps(fact) for name, fact in facts.items()}
+    with whole_file(path) as file:
+        try:
+            save_file(arrays, file.name, {"format": FORMAT, **texts})
+        except SafetensorError as error:
+            raise OSError(0, str(error)) from error
+        os.chmod(file.name, os.fstat(file.fileno()).st_mode)  # save_file leaves it to its owner
 
 
 def load_cache(model: Any, path: str | os.PathLike) -> Any:
     """The KVCache of a file, for `model.load_cache`. Raises: ParameterError."""
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
+    try:
+        is_there = os.path.isfile(path) and not isinstance(path, int)
+    except TypeError:
+        is_there = False
+    if not is_there:
         raise ParameterError(
             f"{path}: no such file; expected one that KVCache.save wrote, got none; check the path"
         )
     try:
-        with safe_open(path, framework="numpy") as file:
-            return _read(model, file, str(path))
+        with safe_open(os.fsdecode(path), framework="numpy") as file:
+            return _read(model, file, os.fsdecode(path))
     except SafetensorError as error:
         raise ParameterError(
             f"{path}: not a whole safetensors file; expected one that KVCache.save wrote, got "
@@ -69,21 +75,42 @@ def load_cache(model: Any, path: str | os.PathLike) -> Any:
 def _read(model: Any, file: Any, path: str) -> Any:
     facts = _facts(file.metadata() or {}, path)
     _demand_same_model(facts["model"], model.new_cache(1).identity(), path)
-    names = ("n_ctx", "type_k", "type_v", "swa_full", "rotate")
-    cache = model.new_cache(*(facts[name] for name in names))
+    cache = _empty_cache(model, facts, path)
     ids, first = _array(file, "token_ids", path), facts["first"]
     is_whole = ids.dtype == np.int64 and ids.ndim == 1 and len(ids) <= cache.n_ctx
-    is_whole &= len(first) == cache.n_layer and all(0 <= at <= len(ids) for at in first)
     if not is_whole or np.any((ids < 0) | (ids >= model.config.n_vocab)):
         raise ParameterError(
             f"{path}: token_ids: not those of this cache; expected up to {cache.n_ctx} ids below "
             f"{model.config.n_vocab} as int64, got {ids.dtype} {ids.shape}; save the cache again"
         )
-    layers = enumerate(cache.bytes().layers)
-    cache.hold(
-        ids, first, [_rows(file, i, layer, len(ids) - first[i], path) for i, layer in layers]
-    )
+    _demand_windows(first, cache, len(ids), path)
+    rows = [
+        _rows(file, index, layer, len(ids) - at, path)
+        for index, (layer, at) in enumerate(zip(cache.bytes().layers, first, strict=True))
+    ]
+    cache.hold(ids, first, rows)
     return cache
+
+
+def _empty_cache(model: Any, facts: dict[str, Any], path: str) -> Any:
+    names = ("n_ctx", "type_k", "type_v", "swa_full", "rotate")
+    try:
+        return model.new_cache(*(facts[name] for name in names))
+    except (ParameterError, UnsupportedError) as error:
+        raise type(error)(f"{path}: no such cache can be made here: {error}") from None
+
+
+def _demand_windows(first: list[int], cache: Any, n_past: int, path: str) -> None:
+    """Raises: ParameterError where a layer misses positions that the next token sees."""
+    most = [
+        max(0, n_past - layer.n_swa + 1) if layer.rows < cache.n_ctx else 0
+        for layer in cache.bytes().layers
+    ]
+    if len(first) != len(most) or not all(0 <= a <= b for a, b in zip(first, most, strict=False)):
+        raise ParameterError(
+            f"{path}: first: not where the layers of this cache begin; expected {len(most)} "
+            f"positions up to {most!r:.80}, got {first!r:.80}; save the cache again"
+        )
 
 
 def _rows(file: Any, index: int, layer: Any, n: int, path: str) -> list[np.ndarray]:
@@ -112,7 +139,7 @@ def _facts(metadata: dict[str, str], path: str) -> dict[str, Any]:
         )
     try:
         facts = {name: json.loads(metadata[name]) for name in FACTS}
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise ParameterError(
             f"{path}: its metadata is damaged; expected {', '.join(FACTS)} as JSON, got {error!r}; "
             "save the cache again"
@@ -126,15 +153,16 @@ def _facts(metadata: dict[str, str], path: str) -> dict[str, Any]:
 
 
 def _is_integers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, int) for value in values)
+    return isinstance(values, list) and all(map(is_integer, values))
 
 
 def _demand_same_model(theirs: dict[str, str], ours: dict[str, str], path: str) -> None:
     differs = [name for name in ours if theirs.get(name) != ours[name]]
     if differs:
-        name = differs[0]
+        name, more = differs[0], len(differs) - N_NAMED
+        said = ", ".join([*differs[:N_NAMED], f"{more} more"] if more > 0 else differs)
         raise ParameterError(
-            f"{path}: the cache of another model; its {' and '.join(differs)} differ; expected "
+            f"{path}: the cache of another model; it differs in {said}; expected "
             f"{name} {ours[name]!r:.80}, got {theirs.get(name)!r:.80}; open it with the model that "
             "made it"
         )
@@ -146,4 +174,10 @@ def _array(file: Any, name: str, path: str) -> np.ndarray:
             f"{path}: {name}: missing; expected token_ids and k and v of every layer, got "
             f"{len(file.keys())} arrays; save the cache again"
         )
-    return file.get_tensor(name)
+    try:
+        return file.get_tensor(name)
+    except (AttributeError, TypeError):  # a type that NumPy has not, such as BF16
+        raise ParameterError(
+            f"{path}: {name}: not what a cache holds; expected numbers or bytes as KVCache.save "
+            f"writes them, got {file.get_slice(name).get_dtype()}; save the cache again"
+        ) from None

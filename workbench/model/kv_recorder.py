@@ -15,12 +15,14 @@ import numpy as np
 
 from ..errors import ParameterError, UnsupportedError
 from ..ops.token_shares import TokenShares
+from .kv_checks import checked_flag, is_integer
 from .kv_run import N_RECENT, N_SINK, KVRun
+from .load import Model
 from .trace import ActivationTrace
+from .transformer import checked_token_ids, demand_own_cache
 
 if TYPE_CHECKING:
     from .kv_cache import KVCache
-    from .load import Model
 
 __all__ = ["MAX_BYTES", "KVRecorder"]
 
@@ -45,17 +47,22 @@ class KVRecorder:
     of the built-in model, by 40 % behind 20 positions, 60 % behind 200 and 75 % behind 400.
     """
 
-    def __init__(self, model: "Model", per_head: bool = True, max_bytes: int = MAX_BYTES):
+    def __init__(self, model: Model, per_head: bool = True, max_bytes: int = MAX_BYTES):
         """model: whose tokens are recorded. max_bytes: most that the run may take.
 
-        Raises: ParameterError for a limit that is no positive number.
+        Raises: ParameterError for what is no model, no flag, or no positive number.
         """
-        if not isinstance(max_bytes, int | np.integer) or max_bytes <= 0:
+        if not isinstance(model, Model):
+            raise ParameterError(
+                f"recorder: no model to record; expected one from load_model, got {model!r:.80}"
+            )
+        if not is_integer(max_bytes) or max_bytes <= 0:
             raise ParameterError(
                 f"max_bytes: no limit; expected a whole number of bytes from 1 up, got "
                 f"{max_bytes!r}"
             )
-        self.model, self.per_head, self.max_bytes = model, bool(per_head), int(max_bytes)
+        self.model, self.max_bytes = model, int(max_bytes)
+        self.per_head = checked_flag("per_head", per_head)
         config = model.config
         layers = [config.of_layer(layer) for layer in range(config.n_layer)]
         self._n_head = np.array([layer.n_head for layer in layers], np.int64)
@@ -88,13 +95,19 @@ class KVRecorder:
         """Bytes of the run once n_tokens more are recorded.
 
         n_past: positions held before the first of them; counts only before anything is recorded.
+        Raises: ParameterError for what is no number of tokens.
         """
+        for name, value in (("n_tokens", n_tokens), ("n_past", n_past)):
+            if not is_integer(value) or value < 0:
+                raise ParameterError(
+                    f"{name}: no number of tokens; expected an integer from 0 up, got {value!r}"
+                )
         first = self._first if self._ids else n_past
         n, seen = self.n_tokens + n_tokens, first + self.n_tokens + n_tokens
         n_shares = self._n_shares * (seen * (seen + 1) - first * (first + 1)) // 2
         return 2 * n_shares + n * self._token_bytes + 16 * len(self._n_head)
 
-    def begin(self, model: "Model", n_tokens: int, cache: "KVCache") -> None:
+    def begin(self, model: Model, n_tokens: int, cache: "KVCache") -> None:
         """Say before a run that n_tokens at most come next; for `generate`.
 
         Raises: ParameterError for another model than the recorder's, a cache that does not go on
@@ -105,7 +118,8 @@ class KVRecorder:
                 f"recorder: made for another model; expected {self.model!r}, got {model!r}; take "
                 "KVRecorder(model) of the model that writes"
             )
-        self._demand_going_on(cache.n_past)
+        demand_own_cache(cache, model.config)
+        self._demand_going_on(cache)
         self.demand_room(n_tokens, cache.n_past)
 
     def demand_room(self, n_tokens: int, n_past: int = 0) -> None:
@@ -124,13 +138,14 @@ class KVRecorder:
         Returns: the logits, as there. Raises: as there, and ParameterError if the cache does not
         go on where the recorded text ends, or for more bytes than allowed.
         """
-        n_tokens = len(token_ids) if hasattr(token_ids, "__len__") else 0
-        n_past = getattr(cache, "n_past", 0)
-        self._demand_going_on(n_past)
-        self.demand_room(n_tokens, n_past)
-        if n_tokens == 1 and self._on_graph(token_ids[0], cache):
-            return self._one_token(int(token_ids[0]), cache)
-        return self._pieces(token_ids, cache, n_tokens, last_only)
+        ids = checked_token_ids(token_ids, self.model.config.n_vocab)
+        if not self._graph or self._graph.cache is not cache:
+            demand_own_cache(cache, self.model.config)
+        self._demand_going_on(cache)
+        self.demand_room(len(ids), cache.n_past)
+        if len(ids) == 1 and self._on_graph(cache):
+            return self._one_token(int(ids[0]), cache)
+        return self._pieces(ids, cache, last_only)
 
     @property
     def run(self) -> KVRun:
@@ -157,24 +172,23 @@ class KVRecorder:
             *(np.concatenate(rows) for rows in numbers),
         )
 
-    def _pieces(self, token_ids: Any, cache: "KVCache", n_tokens: int, last_only: bool) -> Any:
+    def _pieces(self, ids: np.ndarray, cache: "KVCache", last_only: bool) -> Any:
         """The plain pass, in pieces whose maps of attention stay within TRACE_BYTES."""
         self._settle()
-        before, n_rows, logits = getattr(cache, "n_past", 0), len(self._rows), []
-        a_row = 4 * int(self._n_head.sum()) * (before + n_tokens)
-        n_piece = max(1, TRACE_BYTES // max(a_row, 1))
+        before, n_rows, logits = cache.n_past, len(self._rows), []
+        a_row = 4 * int(self._n_head.sum()) * (before + len(ids))
+        n_piece = max(1, TRACE_BYTES // a_row)
         try:
-            for start in range(0, max(n_tokens, 1), n_piece):
-                piece = token_ids[start : start + n_piece] if n_tokens > n_piece else token_ids
-                made = self.model.forward(piece, cache, self._trace, last_only)
-                logits = [made] if last_only else [*logits, made]
-                self._rows.append(self._row(cache, len(piece)))
-        except BaseException:  # all of the text, or none
+            with cache.undoing(len(ids)):  # all of the text, or none
+                for start in range(0, len(ids), n_piece):
+                    piece = ids[start : start + n_piece]
+                    made = self.model.forward(piece, cache, self._trace, last_only)
+                    logits = [made] if last_only else [*logits, made]
+                    self._rows.append(self._row(cache, len(piece)))
+        except BaseException:
             del self._rows[n_rows:]
-            if n_tokens > n_piece:
-                cache.truncate(before)
             raise
-        self._note(before, cache.token_ids[-n_tokens:].tolist())
+        self._note(before, ids.tolist())
         ops = self.model.network.ops
         return logits[0] if len(logits) == 1 else ops.concatenate(logits)
 
@@ -199,16 +213,9 @@ class KVRecorder:
             np.tile(_bytes_a_position(cache), (n_tokens, 1)),
         )
 
-    def _on_graph(self, token_id: Any, cache: "KVCache") -> bool:
-        """Whether the GPU's decode graph takes a token; a warning where it should and cannot.
-
-        What is no token id is left to the plain pass, which says so.
-        """
+    def _on_graph(self, cache: "KVCache") -> bool:
+        """Whether the GPU's decode graph takes a token; a warning where it should and cannot."""
         if self.model.device == "cpu" or self._graph is False:
-            return False
-        if not isinstance(token_id, int | np.integer):
-            return False
-        if not 0 <= token_id < self.model.config.n_vocab:
             return False
         if self._graph is None or self._graph.cache is not cache:
             from .decode_graph import DecodeGraph  # imports cupy, which only a GPU needs
@@ -241,12 +248,13 @@ class KVRecorder:
             self._rows[-1] = tuple(x.copy() for x in self._rows[-1])
             self._is_loose = False
 
-    def _demand_going_on(self, n_past: int) -> None:
-        if self._ids and n_past != self._first + self.n_tokens:
+    def _demand_going_on(self, cache: "KVCache") -> None:
+        if self._ids and not cache.goes_on(self._first, self._ids):
+            end = self._first + self.n_tokens
+            got = f"n_past {cache.n_past}" if cache.n_past != end else "other tokens"
             raise ParameterError(
-                f"recorder: the cache does not go on where the recorded text ends; expected n_past "
-                f"{self._first + self.n_tokens}, got {n_past}; take a new KVRecorder for another "
-                "text"
+                f"recorder: the cache does not go on where the recorded text ends; expected its "
+                f"tokens up to n_past {end}, got {got}; take a new KVRecorder for another text"
             )
 
     def _note(self, before: int, token_ids: list[int]) -> None:

@@ -9,15 +9,18 @@ Source: our own. Leaves out: the recording (`kv_recorder.py`), and what could be
 """
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any, BinaryIO
+from zipfile import is_zipfile
 
 import numpy as np
 
 from ..errors import ParameterError
+from ..gguf.whole_file import whole_file
+from .kv_checks import is_integer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,7 @@ __all__ = ["N_RECENT", "N_SINK", "KVRun"]
 
 VERSION = 1
 N_SINK = 4  # the first positions, which StreamingLLM (arXiv:2309.17453) calls attention sinks
+MOST_POSITIONS, MOST_SHARE = 1 << 28, 1.01  # of a run that a file holds; a share rounds up
 N_RECENT = 16  # the last positions, the token's own among them
 ARRAYS = {  # kind of number and axes
     "token_ids": ("i", 1),
@@ -102,7 +106,7 @@ class KVRun:
         Raises: ParameterError for a step or layer that is not there.
         """
         for name, value, n in (("step", step, self.n_tokens), ("layer", layer, self.n_layer)):
-            if not isinstance(value, int | np.integer) or not 0 <= value < n:
+            if not is_integer(value) or not 0 <= value < n:
                 raise ParameterError(
                     f"{name}: not in this run; expected from 0 to {n - 1}, got {value!r}"
                 )
@@ -130,7 +134,7 @@ class KVRun:
         """
         import pandas as pd  # `import workbench` does without it
 
-        if by not in GROUPS:
+        if not isinstance(by, str) or by not in GROUPS:
             raise ParameterError(
                 f"by: no such grouping; expected one of {', '.join(GROUPS)}, got {by!r}"
             )
@@ -157,31 +161,28 @@ class KVRun:
         return table.groupby(GROUPS[by])[list(numbers)].mean().reset_index()
 
     def save(self, path: str | Path) -> Path:
-        """Write one .npz; returns its path."""
-        path = Path(path)
+        """Write one .npz; a file that is there is replaced once the new one is whole.
+
+        Returns: its path. Raises: ParameterError for a place that cannot be written.
+        """
         about = {"version": VERSION, "model": self.model, "first": self.first}
         about |= {"per_head": self.per_head, "pieces": self.pieces}
-        with open(path, "wb") as file:
+        with whole_file(path) as file:
             arrays = {name: getattr(self, name) for name in ARRAYS}
             np.savez(file, about=np.array(json.dumps(about)), **arrays)
-        return path
+        return Path(os.fsdecode(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "KVRun":
         """Open what `save` wrote, without the model. Raises: ParameterError for any other file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                arrays = {name: file[name] for name in ARRAYS}
-            version = about["version"]
-            named = (str(about["model"]), int(about["first"]), bool(about["per_head"]))
-            run = cls(*named, tuple(map(str, about["pieces"])), **arrays)
-            _demand_whole(run)
+            with open(os.fsdecode(path), "rb") as stream:
+                version, run = _read(stream)
         except FileNotFoundError:
             raise ParameterError(
                 f"{path}: no such file; expected a run that KVRun.save wrote"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        except Exception as error:  # damage may come up anywhere in zipfile, zlib, json and NumPy
             raise ParameterError(
                 f"{path}: not a run of a KV cache; expected an .npz that KVRun.save wrote, got "
                 f"{type(error).__name__}: {error}"
@@ -205,23 +206,56 @@ class KVRun:
         return [0, *(int(self._rows.sum()) * seen).cumsum().tolist()]
 
 
+def _read(stream: BinaryIO) -> tuple[Any, KVRun]:
+    """Version and run of a file. Raises: ValueError and others where it is none."""
+    if not is_zipfile(stream):
+        raise ValueError("no .npz archive")
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as file:
+        about = json.loads(str(file["about"]))
+        arrays = {name: file[name] for name in ARRAYS}
+    run = _named_run(about, arrays)
+    _demand_whole(run)
+    return about["version"], run
+
+
+def _named_run(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> KVRun:
+    """Raises: ValueError, KeyError where a file says about itself what no run says."""
+    model, first, per_head = (about[name] for name in ("model", "first", "per_head"))
+    pieces = about["pieces"]
+    is_said = isinstance(model, str) and is_integer(first) and isinstance(per_head, bool)
+    if not is_said or not isinstance(pieces, list) or not all(isinstance(x, str) for x in pieces):
+        raise ValueError("model, first, per_head or pieces of another kind")
+    return KVRun(model, first, per_head, tuple(pieces), **arrays)
+
+
 def _demand_whole(run: KVRun) -> None:
     """Raises: ValueError where the arrays of a file do not belong together."""
     for name, (kind, ndim) in ARRAYS.items():
         x = getattr(run, name)
         if x.ndim != ndim or x.dtype.kind != kind:
             raise ValueError(f"array {name} is {x.dtype} {x.shape}")
+        if (x < 0).any() or np.isinf(x).any():
+            raise ValueError(f"array {name} has numbers that no run has")
     n, n_layer = run.n_tokens, run.n_layer
-    if not (n and n_layer and run.first >= 0 and len(run.pieces) == n):
+    if not (n and n_layer and 0 <= run.first < MOST_POSITIONS and len(run.pieces) == n):
         raise ValueError("no tokens, no layers, or another number of pieces")
-    if len(run.n_head_kv) != n_layer or min(run.n_head.min(), run.n_head_kv.min()) < 1:
+    heads, kv_heads = run.n_head, run.n_head_kv
+    if len(kv_heads) != n_layer or min(heads.min(), kv_heads.min()) < 1 or (heads % kv_heads).any():
         raise ValueError("numbers of heads that no model has")
+    for name, shape in _shapes(run).items():
+        if getattr(run, name).shape != shape:
+            raise ValueError(f"array {name} is {getattr(run, name).shape}, not {shape}")
+    if not (run.masses <= MOST_SHARE).all():
+        raise ValueError("shares that are none")
+
+
+def _shapes(run: KVRun) -> dict[str, tuple[int, ...]]:
+    """What shape the arrays have by the numbers of tokens, layers and heads."""
+    n, n_layer = run.n_tokens, run.n_layer
     heads, kv_heads = int(run.n_head.max()), int(run.n_head_kv.max())
     shares = heads if run.per_head else 1
     shapes = dict.fromkeys(("sink_share", "recent_share"), (n, n_layer, shares))
     shapes |= dict.fromkeys(("k_norm", "v_norm"), (n, n_layer, kv_heads))
     shapes |= {"entropy": (n, n_layer, heads), "bytes_written": (n, n_layer)}
-    shapes["masses"] = (run._starts[-1],)
-    for name, shape in shapes.items():
-        if getattr(run, name).shape != shape:
-            raise ValueError(f"array {name} is {getattr(run, name).shape}, not {shape}")
+    return {**shapes, "masses": (run._starts[-1],)}

@@ -13,12 +13,21 @@ Left out: which positions count, which `kv_cache.py` knows.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Slots", "new_slots", "window_capacity"]
+__all__ = ["SlotRow", "Slots", "new_slots", "window_capacity"]
 
 PADDING = 256  # llama.cpp makes the window's part a multiple of it
 ROWS_PER_TILE = 1024  # that are turned at once: a few MiB as float32
+
+
+class SlotRow(NamedTuple):
+    """What lies in one slot of a layer; seq_id: 0, since a cache holds one sequence."""
+
+    slot: int
+    position: int
+    seq_id: int
+    token_id: int
 
 
 def window_capacity(n_swa: int, n_ctx: int, n_piece: int) -> int:

@@ -100,8 +100,8 @@ def forward(
     Raises: ParameterError for unusable ids or another model's cache, ContextFullError if they do
         not fit. The cache then is as it was.
     """
-    ids = _checked_ids(token_ids, network.config.n_vocab)
-    _demand_own_cache(cache, network.config)
+    ids = checked_token_ids(token_ids, network.config.n_vocab)
+    demand_own_cache(cache, network.config)
     trace = _begin_trace(trace, network, len(ids), cache.n_past, last_only)
     logits, n_piece = [], network.ops.TOKENS_AT_ONCE
     with network.here(), cache.appending(ids):
@@ -180,8 +180,8 @@ def unembed(network: Network, x: Any, trace: Any = NO_TRACE) -> Any:
         return trace.visit("result_output", None, x, ops)
 
 
-def _checked_ids(token_ids: Any, n_vocab: int) -> np.ndarray:
-    """(T,) int64 of ids that the model has."""
+def checked_token_ids(token_ids: Any, n_vocab: int) -> np.ndarray:
+    """(T,) int64 of ids that the model has. Raises: ParameterError for anything else."""
     try:
         ids = np.asarray(token_ids)
     except (ValueError, TypeError, OverflowError):  # ragged lists, integers beyond 64 bits
@@ -213,7 +213,8 @@ def _begin_trace(trace: Any, network: Network, n_tokens: int, n_past: int, last_
     return trace
 
 
-def _demand_own_cache(cache: Any, config: ModelConfig) -> None:
+def demand_own_cache(cache: Any, config: ModelConfig) -> None:
+    """Raises: ParameterError for what is no KVCache, or another model's."""
     if not isinstance(cache, KVCache):
         raise ParameterError(
             f"cache: not a KVCache; expected one made by model.new_cache(), got {cache!r:.80}"
