@@ -11,6 +11,7 @@ Left out: compute buffers, and sliding windows, which make a real KV cache small
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -318,6 +319,7 @@ def squarify(
     """
     boxes: list[tuple[float, float, float, float]] = []
     areas = [size * (width * height / sum(sizes)) for size in sizes]
+    left = list(accumulate(reversed(areas), initial=0.0))[::-1]  # area from each item on
     while len(boxes) < len(areas):
         side = min(width, height)
         row = _next_row(areas, len(boxes), side)
@@ -330,11 +332,10 @@ def squarify(
             else:
                 boxes.append((x + along, y, length, depth))
             along += length
-        if width >= height:
-            x, width = x + depth, width - depth
+        if width >= height:  # by area: a difference would keep no digits of a thin rest
+            x, width = x + depth, left[len(boxes)] / height
         else:
-            y, height = y + depth, height - depth
-        width, height = max(width, 1e-12), max(height, 1e-12)  # rounding may leave less than 0
+            y, height = y + depth, left[len(boxes)] / width
     return boxes
 
 
