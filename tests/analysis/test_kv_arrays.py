@@ -163,6 +163,21 @@ def test_an_unknown_kind_of_rows_is_refused(kind):
         made_of(random_rows()).of(kind)
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        analysis.outlier_channels,
+        analysis.effective_ranks,
+        analysis.cosine_drift,
+        analysis.kv_errors,
+        analysis.kv_norms,
+    ],
+)
+def test_what_are_no_arrays_of_a_cache_is_refused_with_what_makes_them(measure):
+    with pytest.raises(ParameterError, match=r"kv: not a KVArrays; expected one from analysis\."):
+        measure(random_rows())
+
+
 def test_hadamard_is_its_own_inverse_and_made_of_signs():
     np.testing.assert_array_equal(hadamard(1), [[1]])
     np.testing.assert_allclose(hadamard(2) * np.sqrt(2), [[1, 1], [1, -1]], rtol=1e-6)

@@ -73,6 +73,10 @@ def test_unknown_types_kinds_and_ways_are_refused():
         analysis.kv_errors(kv, ["q4_0"], ["keys"])
     with pytest.raises(ParameterError, match=r"along: .* expected one of channels, positions"):
         analysis.kv_errors(kv, ["q4_0"], along="rows")
+    with pytest.raises(ParameterError, match="types: not a list; expected several names of types"):
+        analysis.kv_errors(kv, None)
+    with pytest.raises(ParameterError, match="kinds: not a list; expected several kinds of rows"):
+        analysis.kv_errors(kv, ["q4_0"], 3)
 
 
 def test_numbers_that_are_not_finite_are_refused_by_the_codec():

@@ -41,6 +41,30 @@ def test_all_policies_are_run_by_default_and_a_function_under_its_name(model, id
     assert analysis.eviction_table(model, ids, [nothing], [8])["policy"][1] == "nothing"
 
 
+def test_a_function_of_ones_own_that_is_named_full_is_run(model, ids):
+    def full(seen, budget, rng):
+        return np.zeros_like(seen.held)
+
+    table = analysis.eviction_table(model, ids, [full, "full"], [8])
+    assert table["policy"].tolist() == ["full", "full"]
+    assert table["budget"].tolist() == [pd.NA, 8] and table["kl"][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"policies": "h2o"}, r"policies: not a list; .* got 'h2o'; write \['h2o'\]"),
+        ({"budgets": 8}, r"budgets: not a list; .* got 8; write \[8\]"),
+        ({"budgets": None}, "budgets: not a list"),
+        ({"n_prompt": 99}, "n_prompt: leaves no token to measure"),
+        ({"seed": "3"}, "seed: none"),
+    ],
+)
+def test_what_is_no_table_is_refused(choice, message, model, ids):
+    with pytest.raises(ParameterError, match=message):
+        analysis.eviction_table(model, ids, **choice)
+
+
 def test_a_wrong_budget_or_policy_is_refused_before_anything_runs(model, ids):
     model_that_must_not_run = type("Model", (), {"config": model.config})()
     with pytest.raises(ParameterError, match="budget: no cache for streaming_llm"):
@@ -85,6 +109,8 @@ def test_a_type_that_is_none_is_refused(model, ids):
         analysis.kv_type_table(model, ids, ["f16", "q9_9"])
     with pytest.raises(ParameterError, match="types: not a type of a cache; expected a name or a"):
         analysis.kv_type_table(model, ids, [8])
+    with pytest.raises(ParameterError, match=r"types: not a list; .* write \['q8_0'\]"):
+        analysis.kv_type_table(model, ids, "q8_0")
 
 
 def test_the_frontier_has_what_nothing_beats_in_both():
@@ -98,3 +124,5 @@ def test_the_frontier_has_what_nothing_beats_in_both():
     assert analysis.kv_frontier(table)["policy"].tolist() == ["f", "c", "a"]
     with pytest.raises(ParameterError, match=r"table: no measured caches; .* got policy"):
         analysis.kv_frontier(table[["policy"]])
+    with pytest.raises(ParameterError, match="table: not a DataFrame; expected one from eviction_"):
+        analysis.kv_frontier(None)

@@ -37,7 +37,7 @@ def test_any_steps_that_the_cache_has_room_for_can_be_asked_for(tmp_path):
     assert analysis.kv_growth(cache).n_past.tolist() == [0]
 
 
-@pytest.mark.parametrize("steps", [[17], [-1], [], [1.5], [[1]], "3"])
+@pytest.mark.parametrize("steps", [[17], [-1], [], [1.5], [[1]], [1, [2]], "3"])
 def test_steps_that_are_no_positions_of_the_cache_are_refused(tmp_path, steps):
     cache = load(tmp_path).new_cache(n_ctx=16)
     with pytest.raises(ParameterError, match=r"n_past: no steps of this cache; .* to its n_ctx 16"):

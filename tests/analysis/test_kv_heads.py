@@ -143,10 +143,21 @@ def test_more_random_tokens_than_the_vocabulary_has_or_none_are_refused(n):
         analysis.repeated_tokens(builtin(), n)
 
 
-@pytest.mark.parametrize(("ids", "n"), [([1, 2, 3], 3), ([[1] * 60], 0), (None, 0), ("cat", 0)])
-def test_a_text_too_short_to_tell_sinks_from_neighbours_is_refused(ids, n):
-    with pytest.raises(ParameterError, match=rf"expected at least {LEAST_TEXT} tokens, got {n}"):
+def test_a_text_too_short_to_tell_sinks_from_neighbours_is_refused():
+    with pytest.raises(ParameterError, match=rf"expected at least {LEAST_TEXT} tokens, got 3"):
+        analysis.head_classes(builtin(), [1, 2, 3])
+
+
+@pytest.mark.parametrize("ids", [[[1] * 60], None, "cat", [1, [2]], [1.5] * 60])
+def test_what_are_no_token_ids_is_refused(ids):
+    with pytest.raises(ParameterError, match="token_ids: not token ids; expected a one-dimens"):
         analysis.head_classes(builtin(), ids)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "3", None, True])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ParameterError, match="seed: none; expected an integer from 0 up"):
+        analysis.repeated_tokens(builtin(), 8, seed)
 
 
 @lru_cache

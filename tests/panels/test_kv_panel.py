@@ -161,7 +161,7 @@ def test_a_choice_that_is_not_there_is_refused(run, choice, message):
 
 
 def test_what_is_no_run_is_refused():
-    with pytest.raises(ParameterError, match=r"expected a KVRun, got dict; take KVRecorder\.run"):
+    with pytest.raises(ParameterError, match="run: not a KVRun; expected one from KVRec"):
         KVCachePanel({})
 
 

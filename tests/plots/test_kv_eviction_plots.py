@@ -58,6 +58,10 @@ def test_types_are_named_points_and_the_best_are_joined():
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ParameterError, match="evictions, types: nothing to draw"):
         plots.plot_kv_frontier()
+    with pytest.raises(ParameterError, match=r"evictions: columns are missing; .* got no kl, pol"):
+        plots.plot_kv_frontier(pd.DataFrame({"bytes": [1]}))
+    with pytest.raises(ParameterError, match=r"types: columns are missing; .* got no type_k, ty"):
+        plots.plot_kv_frontier(types=pd.DataFrame({"bytes": [1], "kl": [1]}))
 
 
 def test_each_policy_has_a_line_of_what_is_lost_in_its_own_style():
@@ -79,3 +83,5 @@ def test_a_map_shows_what_each_token_sees():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("position", "token that looks")
     with pytest.raises(ParameterError, match="layer, kv_head: not in this result"):
         plots.plot_kept_positions(replay, 0, 1)
+    with pytest.raises(ParameterError, match=r"layer, kv_head: not in this result; .* got 0\.0, 0"):
+        plots.plot_kept_positions(replay, 0.0)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
+from ..model.kv_checks import demand_instance
 from .kv_arrays import KINDS, SPREAD, KVArrays, each_head, each_layer, of_kind
 
 __all__ = ["OutlierChannels", "outlier_channels"]
@@ -77,6 +78,7 @@ def outlier_channels(kv: KVArrays, times: float = OUTLIER_TIMES) -> OutlierChann
     Returns: OutlierChannels; kinds whose length is odd have no "_hadamard".
     Raises: ParameterError for times that are no number above 1.
     """
+    demand_instance("kv", kv, KVArrays, "analysis.kv_arrays")
     if not isinstance(times, int | float | np.number) or not times > 1:
         raise ParameterError(
             f"times: every other channel would be an outlier; expected a number above 1, got "

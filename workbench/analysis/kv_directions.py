@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
+from ..model.kv_checks import demand_instance
 from .kv_arrays import KINDS, KVArrays, each_head, each_layer, of_kind
 
 __all__ = ["CosineDrift", "EffectiveRanks", "cosine_drift", "effective_ranks"]
@@ -72,6 +73,7 @@ def effective_ranks(kv: KVArrays, centred: bool = False) -> EffectiveRanks:
     kv: from `kv_arrays`. centred: without the mean over positions, which all rows share.
     Returns: EffectiveRanks.
     """
+    demand_instance("kv", kv, KVArrays, "analysis.kv_arrays")
     values = each_layer(kv, lambda rows: _singular_values(rows, centred), KINDS)
     rank, n_energy = (
         {kind: tuple(measure(s) for s in layers) for kind, layers in values.items()}
@@ -90,6 +92,7 @@ def cosine_drift(
     holds, so that each mean has as many pairs. centred: without the mean over positions.
     Returns: CosineDrift. Raises: ParameterError for a distance that no pair has.
     """
+    demand_instance("kv", kv, KVArrays, "analysis.kv_arrays")
     shortest = min(map(len, kv.k))
     n = shortest // 2 if max_distance is None else max_distance
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or not 0 <= n < shortest:

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
+from ..model.kv_checks import demand_instance
 from ..quants import codec_of
 from .kv_arrays import SPREAD, KVArrays
+from .kv_stats import checked_list
 from .quant_error import quant_error
 
 __all__ = ["KV_ERROR_TYPES", "kv_errors"]
@@ -45,13 +47,15 @@ def kv_errors(
     relative_rmse (1: as large as the numbers) and sqnr_db (dB).
     Raises: ParameterError for a type whose block does not divide the rows, or as `quant_error`.
     """
+    demand_instance("kv", kv, KVArrays, "analysis.kv_arrays")
     if along not in ALONG:
         raise ParameterError(
             f"along: no such way to lay blocks; expected one of {', '.join(ALONG)}, got {along!r}"
         )
-    types, kinds = ([x] if isinstance(x, str) else x for x in (types, kinds))
+    types = [types] if isinstance(types, str) else checked_list("types", types, "names of types")
+    kinds = [kinds] if isinstance(kinds, str) else checked_list("kinds", kinds, "kinds of rows")
     rows = [
-        {"kind": kind, "type": type.lower(), "layer": layer, "head": head}
+        {"kind": kind, "type": str(type).lower(), "layer": layer, "head": head}
         | _numbers(_laid(heads[:, head], type, along, kind), type)
         for kind in kinds
         for layer, heads in enumerate(kv.of(kind))

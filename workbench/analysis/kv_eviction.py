@@ -19,11 +19,19 @@ import numpy as np
 
 from ..errors import ParameterError, UnsupportedError, WorkbenchError
 from ..model import ActivationTrace, KVRun, Model, to_numpy
+from ..model.kv_checks import demand_instance, is_integer
 from .kv_held import HeldPositions
 from .kv_policies import Policy, checked_budget, eviction_policy, full
-from .kv_stats import CacheEffect, cache_effect, checked_text
+from .kv_stats import CacheEffect, cache_effect, checked_seed, checked_text
 
-__all__ = ["EvictionReplay", "EvictionResult", "full_logits", "replay_eviction", "run_eviction"]
+__all__ = [
+    "EvictionReplay",
+    "EvictionResult",
+    "checked_eviction",
+    "full_logits",
+    "replay_eviction",
+    "run_eviction",
+]
 
 LEAST_SINK_SHARE = 0.01  # a recorded row, rounded to float16, adds up to 1 within less
 
@@ -48,8 +56,11 @@ class EvictionReplay:
         return float(self.lost.mean())
 
     def kept(self, layer: int, position: int) -> np.ndarray:
-        """(K, position + 1) bool: which positions the token at a position sees."""
-        return self.gone_at[layer][:, : position + 1] > position
+        """(K, position + 1) bool: which positions the token at a position sees.
+
+        Raises: ParameterError for a layer or position that is not there.
+        """
+        return _kept(self.gone_at, layer, position)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +78,26 @@ class EvictionResult:
     gone_at: tuple[np.ndarray, ...]
 
     def kept(self, layer: int, position: int) -> np.ndarray:
-        """(K, position + 1) bool: which positions the token at a position sees."""
-        return self.gone_at[layer][:, : position + 1] > position
+        """As of `EvictionReplay`."""
+        return _kept(self.gone_at, layer, position)
 
     def to_row(self) -> dict[str, Any]:
         """A row of a table."""
         return {"policy": self.policy, "budget": self.budget, **self.effect.to_row()}
+
+
+def _kept(gone_at: tuple[np.ndarray, ...], layer: int, position: int) -> np.ndarray:
+    for name, value, n in (("layer", layer, len(gone_at)), ("position", position, _n(gone_at))):
+        if not is_integer(value) or not 0 <= value < n:
+            raise ParameterError(
+                f"{name}: not in this result; expected from 0 to {n - 1}, got {value!r}"
+            )
+    return gone_at[layer][:, : position + 1] > position
+
+
+def _n(gone_at: tuple[np.ndarray, ...]) -> int:
+    """Tokens of the text."""
+    return gone_at[0].shape[1]
 
 
 def replay_eviction(
@@ -85,12 +110,13 @@ def replay_eviction(
     differ from a real run's, in which what came before has changed.
     Returns: EvictionReplay. Raises: ParameterError.
     """
+    demand_instance("run", run, KVRun, "KVRecorder.run or KVRun.load")
     if run.first:
         raise ParameterError(
             f"run: begins in the middle of a text; expected its first position to be 0, got "
             f"{run.first}; record with an empty cache"
         )
-    name, function, budget, n_prompt = _checked(policy, budget, n_prompt, run.n_tokens)
+    name, function, budget = checked_eviction(policy, budget, n_prompt, run.n_tokens, seed)
     layers = _layers(function, budget, n_prompt, run.n_tokens, run.n_layer, seed)
     lost = np.zeros((run.n_tokens, run.n_layer))
     for layer, held in enumerate(layers):
@@ -122,7 +148,7 @@ def run_eviction(
     Returns: EvictionResult. Raises: ParameterError.
     """
     ids = checked_text(model, ids)
-    name, function, budget, n_prompt = _checked(policy, budget, n_prompt, len(ids))
+    name, function, budget = checked_eviction(policy, budget, n_prompt, len(ids), seed)
     base = full_logits(model, ids) if base is None else _checked_base(base, model, ids)
     layers = _layers(function, budget, n_prompt, len(ids), model.config.n_layer, seed)
     logits, slots = _run(model, ids, layers)
@@ -196,16 +222,20 @@ def _layers(
     return [HeldPositions(policy, budget, n_prompt, n, (seed, layer)) for layer in range(n_layer)]
 
 
-def _checked(
-    policy: str | Policy, budget: int, n_prompt: int, n: int
-) -> tuple[str, Policy, int, int]:
+def checked_eviction(
+    policy: str | Policy, budget: int, n_prompt: int, n: int, seed: int
+) -> tuple[str, Policy, int]:
+    """Name and function of a policy and its budget, for a text of n tokens.
+
+    Raises: ParameterError for what `run_eviction` cannot take.
+    """
     name, function = eviction_policy(policy)
-    whole = isinstance(n_prompt, int | np.integer) and not isinstance(n_prompt, bool)
-    if not whole or not 0 <= n_prompt < n:
+    checked_seed(seed)
+    if not is_integer(n_prompt) or not 0 <= n_prompt < n:
         raise ParameterError(
             f"n_prompt: leaves no token to measure; expected from 0 to {n - 1}, got {n_prompt!r}"
         )
-    return name, function, checked_budget(name, budget), int(n_prompt)
+    return name, function, checked_budget(name, budget)
 
 
 def _checked_base(base: Any, model: Model, ids: np.ndarray) -> np.ndarray:
@@ -214,5 +244,10 @@ def _checked_base(base: Any, model: Model, ids: np.ndarray) -> np.ndarray:
         raise ParameterError(
             f"base: not this text's logits; expected {shape}, got "
             f"{getattr(base, 'shape', type(base).__name__)}; take full_logits(model, ids)"
+        )
+    if base.dtype.kind != "f" or not np.isfinite(base).all():
+        raise ParameterError(
+            f"base: no logits; expected finite floats, got {base.dtype}"
+            f"{' with NaN or inf' if base.dtype.kind == 'f' else ''}; take full_logits(model, ids)"
         )
     return base

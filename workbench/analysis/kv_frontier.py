@@ -17,14 +17,14 @@ from tqdm.auto import tqdm
 
 from ..errors import ParameterError
 from ..model import Model, to_numpy
-from .kv_eviction import EvictionResult, full_logits, run_eviction
-from .kv_policies import EVICTION_POLICIES, Policy, checked_budget, eviction_policy
-from .kv_stats import cache_effect, checked_text
+from ..model.kv_checks import demand_instance
+from .kv_eviction import EvictionResult, checked_eviction, full_logits, run_eviction
+from .kv_policies import EVICTION_POLICIES, Policy, eviction_policy, full
+from .kv_stats import cache_effect, checked_list, checked_text
 
 __all__ = ["eviction_table", "kv_frontier", "kv_type_table"]
 
 BUDGETS = (32, 64, 128)
-FULL = "full"
 
 CacheType = str | tuple[Any, Any]
 
@@ -47,17 +47,17 @@ def eviction_table(
     without a budget. Raises: ParameterError, before anything runs.
     """
     ids = checked_text(model, ids)
-    policies = [policy for policy in (EVICTION_POLICIES if policies is None else policies)]
-    named, budgets = [eviction_policy(policy) for policy in policies], list(budgets)
-    for name, _ in named:
-        for budget in budgets:
-            checked_budget(name, budget)
+    policies = list(EVICTION_POLICIES) if policies is None else policies
+    policies = checked_list("policies", policies, "policies")
+    pairs = [(x, b) for x in policies for b in checked_list("budgets", budgets, "budgets")]
+    for policy, budget in [("full", 1), *pairs]:
+        checked_eviction(policy, budget, n_prompt, len(ids), seed)
     base = full_logits(model, ids)
-    first = run_eviction(model, ids, FULL, len(ids), n_prompt, base=base).to_row()
-    pairs = [(function, b) for name, function in named if name != FULL for b in budgets]
+    first = run_eviction(model, ids, "full", len(ids), n_prompt, base=base).to_row()
+    pairs = [pair for pair in pairs if eviction_policy(pair[0])[1] is not full]
     rows = [{**first, "budget": pd.NA}]
-    for function, budget in _with_bar(pairs, "caches that forget"):
-        result: EvictionResult = run_eviction(model, ids, function, budget, n_prompt, seed, base)
+    for policy, budget in _with_bar(pairs, "caches that forget"):
+        result: EvictionResult = run_eviction(model, ids, policy, budget, n_prompt, seed, base)
         rows.append(result.to_row())
     return pd.DataFrame(rows).astype({"budget": "Int64"})
 
@@ -77,7 +77,7 @@ def kv_type_table(
     cache cannot have.
     """
     ids = checked_text(model, ids)
-    pairs = [_pair(kind) for kind in types]
+    pairs = [_pair(kind) for kind in checked_list("types", types, "types of caches")]
     for type_k, type_v in pairs:
         model.new_cache(
             1, type_k, type_v, rotate=rotate
@@ -97,6 +97,7 @@ def kv_frontier(table: pd.DataFrame) -> pd.DataFrame:
     table: from `eviction_table` or `kv_type_table`, or both one after the other.
     Raises: ParameterError for a table without these columns.
     """
+    demand_instance("table", table, pd.DataFrame, "eviction_table or kv_type_table")
     if not {"bytes", "kl"} <= set(table.columns):
         raise ParameterError(
             f"table: no measured caches; expected columns bytes and kl, got "

@@ -15,12 +15,14 @@ Source: our own; accumulated attention as a score of positions is H2O's
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import ParameterError
 from ..model import KVCache
+from ..model.kv_checks import demand_instance
 from .attention import AttentionMaps
 from .kv_arrays import KVArrays
 from .kv_heads import N_LOCAL
@@ -117,9 +119,9 @@ def kv_growth(cache: KVCache, n_past: Sequence[int] | None = None) -> KVGrowth:
     one after the other up to those held now. Returns: KVGrowth.
     Raises: ParameterError for positions that the cache has no room for.
     """
-    steps = np.arange(cache.n_past + 1) if n_past is None else np.asarray(n_past)
-    fits = steps.ndim == 1 and steps.size and steps.dtype.kind in "iu"
-    if not fits or steps.min() < 0 or steps.max() > cache.n_ctx:
+    demand_instance("cache", cache, KVCache, "model.new_cache")
+    steps = np.arange(cache.n_past + 1) if n_past is None else _steps(n_past)
+    if not steps.size or steps.min() < 0 or steps.max() > cache.n_ctx:
         raise ParameterError(
             f"n_past: no steps of this cache; expected integers from 0 to its n_ctx "
             f"{cache.n_ctx}, got {n_past!r:.60}"
@@ -135,11 +137,21 @@ def kv_growth(cache: KVCache, n_past: Sequence[int] | None = None) -> KVGrowth:
     return KVGrowth(steps, *written, np.stack(allocated))
 
 
+def _steps(n_past: Any) -> Array:
+    """(n,) integers, none where it is something else."""
+    try:
+        steps = np.asarray(n_past)
+    except (ValueError, TypeError, OverflowError):  # ragged lists, integers beyond 64 bits
+        steps = np.empty(0)
+    return steps if steps.ndim == 1 and steps.dtype.kind in "iu" else np.empty(0)
+
+
 def kv_norms(kv: KVArrays) -> KVNorms:
     """The norms of keys and values at each position; RoPE changes none of them.
 
     kv: from `analysis.kv_arrays`. Returns: KVNorms.
     """
+    demand_instance("kv", kv, KVArrays, "analysis.kv_arrays")
     n_past = max(first + len(rows) for first, rows in zip(kv.first, kv.k, strict=True))
     norms = np.full((2, kv.n_layer, n_past), np.nan)
     for index, layers in enumerate((kv.k, kv.v)):

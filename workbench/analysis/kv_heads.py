@@ -23,8 +23,10 @@ import pandas as pd
 
 from ..errors import ParameterError
 from ..model import ActivationTrace, Model, to_numpy
+from ..model.kv_match import checked_ids
 from ..model.kv_run import N_SINK
 from .divergence import log_softmax
+from .kv_stats import checked_seed
 
 __all__ = [
     "HEAD_CLASSES",
@@ -103,7 +105,8 @@ def head_classes(
     4 · L · H · T² bytes.
     Returns: HeadClasses. Raises: ParameterError for a text that is too short.
     """
-    n_text = len(token_ids) if np.ndim(token_ids) == 1 else 0
+    token_ids = checked_ids(token_ids)
+    n_text = len(token_ids)
     if n_text < LEAST_TEXT:
         raise ParameterError(
             f"token_ids: no text in which sinks and neighbours lie apart; expected at least "
@@ -143,7 +146,7 @@ def repeated_tokens(model: Model, n_random: int = N_RANDOM, seed: int = 0) -> Ar
             f"n_random: no such number of different tokens; expected from 2 to {len(usable)}, got "
             f"{n_random!r}"
         )
-    once = np.random.default_rng(seed).choice(usable, int(n_random), replace=False)
+    once = np.random.default_rng(checked_seed(seed)).choice(usable, int(n_random), replace=False)
     start = model.tokenizer.encode("")[:1]  # what the model is used to begin with
     return np.concatenate([np.array(start, np.int64), once, once])
 

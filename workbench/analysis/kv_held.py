@@ -59,7 +59,15 @@ class HeldPositions:
             return
         last = self._last[max(0, self._n_last - N_OBSERVED) : self._n_last, :, :n]
         seen = Seen(held, self._total[:, :n], last, self._key_norm[:, :n])
-        keep = _checked_choice(self._policy(seen, self._budget, self._rng), held, self._budget)
+        try:
+            choice = self._policy(seen, self._budget, self._rng)
+        except Exception as error:  # a function of the user's may raise anything
+            name = getattr(self._policy, "__name__", "own policy")
+            raise ParameterError(
+                f"policy: {name} failed at position {n}; expected {held.shape} bool, got "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        keep = _checked_choice(choice, held, self._budget)
         self.gone_at[:, :n][held & ~keep] = n
 
     def _take_arrays(self, n_kv: int) -> None:

@@ -7,7 +7,7 @@ Source: KL and perplexity as in llama.cpp tools/perplexity/perplexity.cpp, but o
 Left out: the caches: positions gone (`kv_eviction.py`), other types (`kv_frontier.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 
 from ..errors import ParameterError
 from ..model import Model
+from ..model.kv_checks import is_integer
+from ..model.kv_match import checked_ids
 from .divergence import NUMBERS_PER_TILE, kl_by_position, log_softmax
 
-__all__ = ["CacheEffect", "cache_effect", "checked_text"]
+__all__ = ["CacheEffect", "cache_effect", "checked_list", "checked_seed", "checked_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +77,27 @@ def cache_effect(
 
 def checked_text(model: Model, ids: str | Sequence[int]) -> np.ndarray:
     """(T,) int64 token ids of a text. Raises: ParameterError unless there are two that fit."""
-    ids = np.array(model.tokenizer.encode(ids) if isinstance(ids, str) else ids)
+    ids = checked_ids(model.tokenizer.encode(ids) if isinstance(ids, str) else ids, "ids")
     most = model.config.n_ctx_train
-    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not 2 <= len(ids) <= most:
-        got = f"{len(ids)} tokens" if ids.ndim == 1 else f"an array of shape {ids.shape}"
+    if not 2 <= len(ids) <= most:
         raise ParameterError(
             f"ids: no text to measure on; expected from 2 to the {most} token ids that the model "
-            f"was trained on, or a text, got {got}"
+            f"was trained on, or a text, got {len(ids)} tokens"
         )
-    return ids.astype(np.int64)
+    return ids
+
+
+def checked_seed(seed: int) -> int:
+    """A seed of NumPy's default generator. Raises: ParameterError for none."""
+    if not is_integer(seed) or seed < 0:
+        raise ParameterError(f"seed: none; expected an integer from 0 up, got {seed!r}")
+    return int(seed)
+
+
+def checked_list(argument: str, values: Iterable[Any], of: str) -> list[Any]:
+    """Several values. Raises: ParameterError for a single one."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ParameterError(
+            f"{argument}: not a list; expected several {of}, got {values!r}; write [{values!r}]"
+        )
+    return list(values)

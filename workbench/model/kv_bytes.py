@@ -13,7 +13,7 @@ from typing import Any
 
 from ..ops import cpu
 from .config import ModelConfig
-from .kv_checks import checked_flag, checked_n_ctx
+from .kv_checks import checked_flag, checked_n_ctx, demand_instance
 from .kv_slots import window_capacity
 from .kv_types import CacheType, cache_types
 
@@ -107,6 +107,7 @@ def predict_cache_bytes(
     have room beside it (512, on a GPU in the fast mode 2048).
     Raises: ParameterError for types, flags or an n_ctx that no cache can have.
     """
+    demand_instance("config", config, ModelConfig, "model.config")
     n_ctx = checked_n_ctx(config.n_ctx_train if n_ctx is None else n_ctx)
     swa_full = checked_flag("swa_full", swa_full)
     shapes = [config.kv_slots(layer) for layer in range(config.n_layer)]

@@ -14,6 +14,7 @@ __all__ = [
     "checked_flag",
     "checked_n_ctx",
     "demand_can_shift",
+    "demand_instance",
     "demand_model",
     "demand_room",
     "is_integer",
@@ -39,6 +40,14 @@ def checked_flag(argument: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ParameterError(f"{argument}: not a flag; expected True or False, got {value!r}")
     return bool(value)
+
+
+def demand_instance(argument: str, value: Any, kind: type, source: str) -> None:
+    """Raises: ParameterError for a value of another kind; source: what gives one."""
+    if not isinstance(value, kind):
+        raise ParameterError(
+            f"{argument}: not a {kind.__name__}; expected one from {source}, got {value!r:.80}"
+        )
 
 
 def demand_model(cache: Any, config: ModelConfig) -> None:

@@ -58,15 +58,16 @@ def _token(tokenizer: Any, token_id: int) -> str:
     return str(token_id) if tokenizer is None else f"{tokenizer.decode([token_id])!r} ({token_id})"
 
 
-def checked_ids(token_ids: Any) -> np.ndarray:
+def checked_ids(token_ids: Any, argument: str = "token_ids") -> np.ndarray:
     """(n,) int64. Raises: ParameterError for anything but a sequence of integers."""
     try:
         ids = np.asarray(token_ids)
     except (ValueError, TypeError, OverflowError):  # ragged lists, integers beyond 64 bits
         ids = np.empty((0, 0))
-    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+    is_integers = ids.dtype.kind in "iu" and int(ids.max(initial=0)) <= np.iinfo(np.int64).max
+    if ids.ndim != 1 or (ids.size and not is_integers):
         raise ParameterError(
-            f"token_ids: not token ids; expected a one-dimensional sequence of integers, got "
+            f"{argument}: not token ids; expected a one-dimensional sequence of integers, got "
             f"{token_ids!r:.80}"
         )
     return ids.astype(np.int64)

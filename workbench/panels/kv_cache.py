@@ -20,6 +20,7 @@ from ..analysis.kv_eviction import EvictionReplay, replay_eviction
 from ..analysis.kv_policies import EVICTION_POLICIES, Policy, eviction_policy
 from ..analysis.next_token import visible_text
 from ..errors import ParameterError
+from ..model.kv_checks import demand_instance, is_integer
 from ..model.kv_run import N_SINK, KVRun
 from ..plots.kv_step import plot_head_shares, plot_layer_shares
 from ..plots.kv_story import story_html
@@ -53,7 +54,8 @@ class KVCachePanel:
         budget: int | None = None,
         policy: str | Policy = "streaming_llm",
     ) -> None:
-        self._run, tokens = _checked_run(run), zip(run.pieces, run.token_ids, strict=True)
+        demand_instance("run", run, KVRun, "KVRecorder.run or KVRun.load")
+        self._run, tokens = run, zip(run.pieces, run.token_ids, strict=True)
         self._pieces = [visible_text(piece) or f"<{token_id}>" for piece, token_id in tokens]
         self._replay: EvictionReplay | None = None
         self.shares = self.kept = None
@@ -163,18 +165,9 @@ def step_png(
     return png_of(canvas)
 
 
-def _checked_run(run: KVRun) -> KVRun:
-    if not isinstance(run, KVRun):
-        raise ParameterError(
-            f"run: nothing that was recorded; expected a KVRun, got {type(run).__name__}; take "
-            "KVRecorder.run, or KVRun.load a file"
-        )
-    return run
-
-
 def _slider(name: str, value: int, low: int, high: int) -> widgets.IntSlider:
-    if not low <= value <= high:
+    if not is_integer(value) or not low <= value <= high:
         raise ParameterError(
-            f"{name}: not in this run; expected from {low} to {high}, got {value}; choose another"
+            f"{name}: not in this run; expected from {low} to {high}, got {value!r}; choose another"
         )
     return widgets.IntSlider(value, min=low, max=high, description=name, style=NARROW, layout=WIDE)

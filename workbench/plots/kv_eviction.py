@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ..analysis.kv_eviction import EvictionReplay, EvictionResult
 from ..errors import ParameterError
+from ..model.kv_checks import is_integer
 
 __all__ = ["plot_kept_positions", "plot_kv_frontier", "plot_lost_attention"]
 
@@ -44,6 +45,8 @@ def plot_kv_frontier(
         raise ParameterError(
             "evictions, types: nothing to draw; expected at least one table, got None for both"
         )
+    _demand_columns("evictions", evictions, ("policy", "bytes", "kl"))
+    _demand_columns("types", types, ("type_k", "type_v", "bytes", "kl"))
     ax = _axes(ax, (8, 4.5))
     ax.set(xscale="log", yscale="log", xlabel="cache after the last token (kB)")
     ax.set_ylabel("KL of the next token (nats)")
@@ -60,6 +63,15 @@ def plot_kv_frontier(
         _draw_types(types, ax)
     ax.legend(fontsize=8, frameon=False)
     return ax
+
+
+def _demand_columns(argument: str, table: pd.DataFrame | None, names: tuple[str, ...]) -> None:
+    missing = set() if table is None else set(names) - set(table.columns)
+    if missing:
+        raise ParameterError(
+            f"{argument}: columns are missing; expected {', '.join(names)}, got no "
+            f"{', '.join(sorted(missing))}; take analysis.eviction_table or kv_type_table"
+        )
 
 
 def _draw_policies(evictions: pd.DataFrame, ax: Axes) -> None:
@@ -110,7 +122,8 @@ def plot_kept_positions(
     Raises: ParameterError for a layer or KV head that is not there.
     """
     n_layer = len(result.gone_at)
-    if not 0 <= layer < n_layer or not 0 <= kv_head < len(result.gone_at[layer]):
+    is_there = is_integer(layer) and 0 <= layer < n_layer and is_integer(kv_head)
+    if not is_there or not 0 <= kv_head < len(result.gone_at[layer]):
         raise ParameterError(
             f"layer, kv_head: not in this result; expected a layer from 0 to {n_layer - 1} and one "
             f"of its KV heads, got {layer!r}, {kv_head!r}"
