@@ -9,24 +9,20 @@ import pytest
 
 import workbench as wb
 from tests.conftest import BUILTIN_MODEL
+from tests.model import tiny
 from tests.model.parity_recipes import RECIPES
 from tests.model.random_model import metadata_of, random_weights
 from tests.model.test_more_architectures import GOLDENS
 from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
-from workbench.model.decode_plan import (
-    END_PARTS,
-    LAYER_PARTS,
-    MATRIX,
-    N_WARPS,
-    decode_plan,
-    why_not_decoded,
-)
+from workbench.model import decode_memory
+from workbench.model.decode_memory import LEAST_WARPS, MOST_WARPS, buffer_sizes
+from workbench.model.decode_plan import END_PARTS, LAYER_PARTS, decode_plan, why_not_decoded
+from workbench.model.decode_records import MATRIX
 from workbench.model.decode_stats import plain_decode_stats
 from workbench.model.decode_tables import (
     EXCHANGED,
     UNWRITTEN,
     Addresses,
-    buffer_sizes,
     layer_records,
     matrix_record,
     shares_layout,
@@ -43,15 +39,16 @@ CLOSE = 2e-4  # of the largest logit: another order of sums rounds some cached n
 class Decoder:
     """The kernel with its memory, as `DecodeGraph` has it on a GPU."""
 
-    def __init__(self, network, cache, n_blocks, **asked):
-        self.network, self.n_blocks = network, n_blocks
-        self.plan = decode_plan(network, SHARED, **asked)
+    def __init__(self, network, cache, n_blocks, shared=SHARED, **asked):
+        self.network, self.cache, self.n_blocks = network, cache, n_blocks
+        self.plan = decode_plan(network, shared, **asked)
         config, self.kept = network.config, Addresses(lambda a: a.ctypes.data, np.asarray)
         layers = [layer_packets(blk) for blk in network.weights.blk]
         self.layers = layer_records(self.plan, network, cache, layers, self.kept)
         head = packets_of(network.weights.output.weight)
         self.head = np.array([matrix_record(self.plan, head, self.kept)], MATRIX)
-        sizes = buffer_sizes(network, cache.n_ctx, n_blocks, asked.get("with_stats", False))
+        with_stats = asked.get("with_stats", False)
+        sizes = buffer_sizes(network, self.plan.n_warps, cache.n_ctx, n_blocks, with_stats)
         self.buffers = {name: np.full(n, np.nan, np.float32) for name, n in sizes.items()}
         n_marks = len(LAYER_PARTS) * config.n_layer + len(END_PARTS) + 1
         self.buffers |= {
@@ -194,8 +191,70 @@ def test_the_smallest_ring_is_enough(tmp_path, monkeypatch):
     with load(tmp_path, "llama", "Q8_0") as model:
         plain, fast = model.new_cache(n_ctx=64), model.new_cache(n_ctx=64)
         want = model.forward([3], plain)[0]
-        monkeypatch.setattr("workbench.model.decode_plan.MOST_ROUNDS", 1)
+        monkeypatch.setattr("workbench.model.decode_memory.MOST_ROUNDS", 1)
         decoder = Decoder(model.network, fast, n_blocks=2)
-        assert decoder.plan.source.defines["N_SLOTS"] == N_WARPS
+        assert decoder.plan.source.defines["N_SLOTS"] == MOST_WARPS
         got = decoder.run(3, 0, order=3)
         np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * np.abs(want).max())
+
+
+def tiny_model(folder, type, n_ff=32, **changed):
+    """A tiny model with matrices of a type, and some tensors changed by a function."""
+    weights = tiny.tensors()
+    for layer in range(2):
+        for name, shape in {"gate": (n_ff, 32), "up": (n_ff, 32), "down": (32, n_ff)}.items():
+            numbers = np.random.default_rng(n_ff + layer).normal(size=shape) / np.sqrt(shape[1])
+            weights[f"blk.{layer}.ffn_{name}.weight"] = numbers.astype(np.float32)
+    for name, numbers in changed.items():
+        weights[f"blk.1.{name.replace('__', '.')}"] = np.array(numbers, np.float32)
+    tensors = {name: stored(x, type) for name, x in weights.items()}
+    keys = tiny.metadata(feed_forward_length=n_ff)
+    return wb.load_model(tiny.write(folder, keys, tensors), device="cpu")
+
+
+@needs_compiler
+@pytest.mark.parametrize("type", ["Q8_0", "F16"])
+def test_vectors_too_long_for_registers_and_little_memory_are_enough(type, tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "kv_zeros", head_major)
+    with tiny_model(tmp_path, type, n_ff=8224) as model:  # 17 rounds of 4 warps: held are 16
+        *_, least = decode_memory._choices(model.network)
+        plain, fast = model.new_cache(n_ctx=64), model.new_cache(n_ctx=64)
+        want = model.forward([3], plain)[0]
+        decoder = Decoder(model.network, fast, n_blocks=2, shared=least.bytes)
+        assert decoder.plan.n_warps == least.n_warps == LEAST_WARPS
+        got = decoder.run(3, 0, order=3)
+        np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * np.abs(want).max())
+        with pytest.raises(wb.UnsupportedError, match="32 and 8224 numbers are too long"):
+            decode_plan(model.network, least.bytes - 1)
+
+
+# What float16, digits or float32 cannot hold must not look like a number in the end.
+WRONG = {
+    "nan_of_a_norm": {"ffn_norm__weight": [np.nan, *[1] * 31]},
+    "nan_behind_the_first_number": {"attn_norm__weight": [*[1] * 31, np.nan]},
+    "value_beyond_float16": {"attn_v__bias": [7e4, *[0] * 15]},
+    "key_beyond_float16": {"attn_k__bias": [7e4, *[0] * 15]},
+    "square_beyond_float32": {"ffn_norm__weight": [1e25] * 32},
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("type", ["Q8_0", "F16"])
+@pytest.mark.parametrize("changed", WRONG.values(), ids=WRONG)
+def test_what_is_no_number_reaches_the_logits(changed, type, tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "kv_zeros", head_major)
+    with tiny_model(tmp_path, type, **changed) as model:
+        decoder = Decoder(model.network, model.new_cache(n_ctx=64), n_blocks=2)
+        for position in range(2):
+            assert not np.isfinite(decoder.run(3, position)).any()
+
+
+@needs_compiler
+def test_behind_a_full_cache_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "kv_zeros", head_major)
+    with tiny_model(tmp_path, "Q8_0") as model:
+        cache = model.new_cache(n_ctx=32)
+        decoder = Decoder(model.network, cache, n_blocks=2)
+        assert np.isnan(decoder.run(3, 32)).all()
+        assert not any(slots.any() for slots in cache.buffers(1))
+        assert np.isfinite(decoder.run(3, 31)).all()

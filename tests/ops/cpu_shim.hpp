@@ -75,6 +75,7 @@ DEVICE int to_int(float x) {
 DEVICE float exp2_fast(float x) { return exp2f(x); }
 DEVICE float log2_fast(float x) { return log2f(x); }
 DEVICE float reciprocal_fast(float x) { return 1 / x; }
+DEVICE float greater(float a, float b) { return a > b || a != a ? a : b; }
 DEVICE float inverse_root_fast(float x) { return 1 / sqrtf(x); }
 
 DEVICE float from_half(u16 bits) {

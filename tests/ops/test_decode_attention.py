@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
-from workbench.model.decode_plan import LAYER, N_WARPS, WORK, _desk_bytes
+from workbench.model.decode_memory import MOST_WARPS, _desk_bytes
+from workbench.model.decode_records import LAYER, WORK
 from workbench.model.decode_tables import UNWRITTEN
 from workbench.ops import kernels
 
@@ -31,10 +32,12 @@ class Shape:
     n_rot: int
     neox: bool = False
     softcap: float = 0
+    n_warps: int = MOST_WARPS
 
 
 LLAMA, LONG = Shape(8, 2, 128, 128), Shape(6, 2, 256, 256, neox=True, softcap=30.0)
 UNEVEN, MANY, BARE = Shape(27, 3, 80, 20, neox=True), Shape(16, 1, 96, 96), Shape(3, 1, 24, 0)
+FEW_WARPS = Shape(9, 1, 128, 64, n_warps=4)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ CASES = {
     "nine_heads_share_keys": Case(UNEVEN, 400, 5),
     "sixteen_heads_share_keys": Case(MANY, 390, 3, norms=True, order=2),
     "short_heads_without_angles": Case(BARE, 60, 1),
+    "few_warps": Case(FEW_WARPS, 300, 7, norms=True, order=3),
     "without_bulk_copies": Case(LLAMA, 500, 5, window=333, order=4, architecture=800),
 }
 
@@ -118,12 +122,16 @@ def expected(case, data):
     return np.einsum("hs,shd->hd", shares, values), scores * np.log2(np.e), shares, k[-1], v[-1]
 
 
+def desk_bytes(shape):
+    return _desk_bytes(shape, shape.n_warps)
+
+
 def macros(shape):
     """What the loader gives, for a thread block that does nothing but attend."""
     softcap = {"ATTENTION_SOFTCAP": f"{shape.softcap}f"} if shape.softcap else {}
     return softcap | {
-        **{"N_WARPS": N_WARPS, "N_SLOTS": N_WARPS, "SLOT_BYTES": 4096, "STATS": 1},
-        **{"PLANE_BYTES": -(-_desk_bytes(shape) // 128) * 128, "PACKET_TYPES(CASE)": ""},
+        **{"N_WARPS": shape.n_warps, "N_SLOTS": shape.n_warps, "SLOT_BYTES": 4096, "STATS": 1},
+        **{"PLANE_BYTES": -(-desk_bytes(shape) // 128) * 128, "PACKET_TYPES(CASE)": ""},
         **{"N_HEAD": shape.n_head, "N_HEAD_KV": shape.n_head_kv, "HEAD_DIM": shape.head_dim},
         **{"N_ROT": shape.n_rot, "ROPE_NEOX": int(shape.neox), "NORM_EPS": f"{EPS}f"},
         **{"ATTENTION_SCALE": f"{shape.head_dim**-0.5}f", "N_LAYER": 1},
@@ -167,7 +175,7 @@ def run(case, data):
     layer["window"] = case.window
     if data.weights is not None:
         layer["q_norm"], layer["k_norm"] = (address(row) for row in data.weights)
-    sizes = (case.n_blocks, 32 * N_WARPS + 32, SHARED)
+    sizes = (case.n_blocks, 32 * case.shape.n_warps + 32, SHARED)
     arguments = (layer, work, case.n_positions)
     compiled = library(case.shape, case.architecture)
     launch(compiled, "attend_once", *sizes, *arguments, order=case.order)
@@ -195,8 +203,8 @@ def test_attention_is_that_of_float64(case):
 
 
 @needs_compiler
-@pytest.mark.parametrize("shape", [LLAMA, LONG, UNEVEN, MANY, BARE], ids=str)
+@pytest.mark.parametrize("shape", [LLAMA, LONG, UNEVEN, MANY, BARE, FEW_WARPS], ids=str)
 def test_the_desk_has_the_bytes_that_the_plan_gives_it(shape):
     found = np.zeros(1, np.uint32)
     launch(library(shape), "measure_desk", 1, 32, SHARED, found)
-    assert _desk_bytes(shape) - 16 < found[0] <= _desk_bytes(shape)
+    assert desk_bytes(shape) - 16 < found[0] <= desk_bytes(shape)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.ops.fibers import compile_for_cpu, launch, needs_compiler
 from tests.ops.packets_cases import PATHS, finite_rows, relative_error
-from workbench.model.decode_plan import LAYER, MATRIX
+from workbench.model.decode_records import LAYER, MATRIX
 from workbench.ops import kernels
 from workbench.ops.packets import PACKET_COLUMNS, pack_rows, packet_bytes, tile_bytes
 

@@ -17,25 +17,19 @@ from weakref import WeakKeyDictionary
 import cupy as cp
 import numpy as np
 
-from ..errors import ParameterError, UnsupportedError
-from ..ops import cuda_dequantize, cuda_packets, kernels
+from ..errors import ContextFullError, ParameterError, UnsupportedError
+from ..ops import cuda, cuda_dequantize, cuda_packets, kernels
 from ..ops.cuda_sampling import DeviceSampler
 from ..ops.cuda_shares import DeviceShares
 from ..ops.packed import PackedTensor
 from ..ops.token_shares import TokenShares
-from .decode_plan import (
-    END_PARTS,
-    LAYER_PARTS,
-    MATRIX,
-    DecodePlan,
-    decode_plan,
-    why_not_decoded,
-)
+from .decode_memory import buffer_sizes, demand_room, packets_nbytes
+from .decode_plan import END_PARTS, LAYER_PARTS, DecodePlan, decode_plan, why_not_decoded
+from .decode_records import MATRIX
 from .decode_stats import DecodeStats
 from .decode_tables import (
     EXCHANGED,
     Addresses,
-    buffer_sizes,
     layer_records,
     matrix_record,
     shares_layout,
@@ -56,7 +50,8 @@ class DecodeGraph:
     logits: (n_vocab,) float32 of the last token launched; state: (64,) uint32 that says which token
     comes next (`ops.cuda_sampling`); sampler, stream: where it is drawn and launched. with_stats:
     whether tokens leave what `record` and `statistics` read.
-    Raises: UnsupportedError naming what the kernel has no code for.
+    Raises: UnsupportedError naming what the kernel has no code for, DeviceMemoryError for a GPU
+    without room for a second copy of the weights.
     """
 
     def __init__(self, network: Network, cache: KVCache, with_stats: bool = False):
@@ -77,7 +72,10 @@ class DecodeGraph:
             self._graph = self._capture()
 
     def launch(self) -> None:
-        """Enqueue one token: of state's token at state's position, then draw the next one."""
+        """Enqueue one token: of state's token at state's position, then draw the next one.
+
+        Behind the last position of the cache nothing is computed.
+        """
         with self.network.here():
             self._graph.launch(self.stream)
 
@@ -85,7 +83,9 @@ class DecodeGraph:
         """Let the next launch take a token at the end of the cache, and later ones the likeliest.
 
         For measurements; `generate` starts the sampler itself. The cache does not count the tokens.
+        Raises: ContextFullError where the cache is full.
         """
+        self._demand_position(self.cache.n_past)
         start = np.array([token_id, self.cache.n_past, 0, 0], np.uint32)
         with self.network.here():
             self.sampler.choose_likeliest(self.stream)
@@ -141,7 +141,9 @@ class DecodeGraph:
 
         "meet" is what thread blocks wait for one another. It runs a kernel of its own, a few times,
         from the state's position on; the cache does not count these tokens.
+        Raises: ContextFullError where that is behind the cache's last.
         """
+        self._demand_position(int(self.state[1]))
         n_parts = len(LAYER_PARTS) * self.network.config.n_layer + len(END_PARTS)
         with self.network.here():
             plan = decode_plan(self.network, _shared_limit(), with_marks=True)
@@ -168,6 +170,13 @@ class DecodeGraph:
                 self.state[1] -= 1
         return cp.cuda.get_elapsed_time(start, end) * 1e-3
 
+    def _demand_position(self, position: int) -> None:
+        if position >= self.cache.n_ctx:
+            raise ContextFullError(
+                f"decode graph: no slot for a token at position {position}; expected one below "
+                f"n_ctx={self.cache.n_ctx}, got {position}; make a longer cache, or truncate it"
+            )
+
     def _demanded_shares(self) -> DeviceShares:
         if self._shares is None:
             raise ParameterError(
@@ -177,7 +186,9 @@ class DecodeGraph:
         return self._shares
 
     def _take_buffers(self) -> dict[str, cp.ndarray]:
-        sizes = buffer_sizes(self.network, self.cache.n_ctx, self._n_blocks, self.with_stats)
+        network, n_rows = self.network, self.cache.n_ctx
+        sizes = buffer_sizes(network, self._plan.n_warps, n_rows, self._n_blocks, self.with_stats)
+        demand_room(_nbytes(network, sum(sizes.values())), cuda.free_memory(), network.device)
         ends = np.cumsum([sizes[name] for name in EXCHANGED])
         self._exchanged = cp.zeros(int(ends[-1]), cp.float32)
         buffers = {name: cp.zeros(n, cp.float32) for name, n in sizes.items()}
@@ -241,13 +252,7 @@ def _shared_limit() -> int:
 
 
 def _demand_decodable(network: Network, cache: KVCache) -> None:
-    reason = why_not_decoded(network)
-    if reason is None and (cache.type_k, cache.type_v) != ("f16", "f16"):
-        reason = f"a cache of type k {cache.type_k}, v {cache.type_v} (f16 has code)"
-    if reason is None and any(cache.first(layer) for layer in range(cache.n_layer)):
-        reason = "a cache whose layers keep only their window"
-    if reason is None and not cache.swa_full:
-        reason = "a cache with swa_full=False"
+    reason = why_not_decoded(network, cache)
     if reason is not None:
         raise UnsupportedError(
             f"decode graph: no code for {reason}; expected a model of the fast path, got "
@@ -258,6 +263,13 @@ def _demand_decodable(network: Network, cache: KVCache) -> None:
             f"cache: on another device; expected {network.device}, got {cache.device}; make it "
             "with model.new_cache()"
         )
+
+
+def _nbytes(network: Network, n_buffered: int) -> int:
+    """Bytes that a graph needs: n_buffered float32, packets, what the plain pass works with."""
+    spare = cuda.TILE_WEIGHTS + cuda.TOKENS_AT_ONCE * network.config.n_vocab
+    packets = 0 if network in _PACKETS else packets_nbytes(network)
+    return 4 * (n_buffered + spare) + packets
 
 
 def _packets_of(network: Network) -> list[Any]:

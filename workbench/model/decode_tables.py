@@ -3,7 +3,6 @@
     Addresses ─▶ layer_records   (L,) LAYER          which weights, biases, norms, slots
               ─▶ matrix_record                       one matrix as packets
               ─▶ work_record     (1,) WORK           where the kernel writes
-              ─▶ buffer_sizes                        how much it writes
     config    ─▶ shares_layout                       what of it a recorder keeps
 
 Everything here is the same for a GPU and for the kernel run on a CPU in tests: what an array's
@@ -21,7 +20,8 @@ import numpy as np
 from ..ops import kernels
 from ..ops.token_shares import SharesLayout
 from .config import ModelConfig
-from .decode_plan import LAYER, WORK, DecodePlan, most_splits
+from .decode_plan import DecodePlan
+from .decode_records import LAYER, WORK
 from .kv_cache import KVCache
 from .kv_run import N_RECENT, N_SINK
 from .transformer import Network, layer_rotation
@@ -30,7 +30,6 @@ __all__ = [
     "EXCHANGED",
     "UNWRITTEN",
     "Addresses",
-    "buffer_sizes",
     "layer_records",
     "matrix_record",
     "shares_layout",
@@ -123,28 +122,6 @@ def _joined_biases(network: Network, number: int, addresses: Addresses) -> Any:
     zeros = (np.zeros(n, np.float32) for n in sizes)
     given = [addresses.asarray(n) if b is None else b for b, n in zip(parts, zeros, strict=True)]
     return network.ops.concatenate(given)
-
-
-def buffer_sizes(network: Network, n_rows: int, n_blocks: int, with_stats: bool) -> dict[str, int]:
-    """How many float32 each buffer of WORK has; n_rows: positions of the cache."""
-    config = network.config
-    heads = config.n_head * config.head_dim
-    sizes = {
-        "states": kernels.N_STATES * config.n_embd,
-        "qkv": 2 * (heads + config.n_embd_k + config.n_embd_v),
-        "splits": 2 * most_splits(config, n_blocks) * config.n_head * (config.head_dim + 4),
-        "mixed": 2 * heads,
-        "hidden": 3 * config.n_ff,
-        "branch": config.n_embd,
-    }
-    if with_stats:
-        sizes |= {
-            "scores": config.n_layer * config.n_head * n_rows,
-            "ends": 2 * config.n_layer * config.n_head,
-            "taps": config.n_layer * config.n_embd,
-            "norms": 2 * config.n_layer * config.n_head_kv,
-        }
-    return sizes
 
 
 def work_record(buffers: Mapping[str, Any], n_rows: int, addresses: Addresses) -> np.ndarray:

@@ -220,8 +220,8 @@ class Model:
     def decode_graph(self, cache: KVCache) -> Any:
         """One token of this model on the GPU as a CUDA graph, which draws its tokens there.
 
-        cache: of this model. Raises: UnsupportedError for what the graph does not cover; `forward`
-        covers all.
+        cache: of this model. Raises: UnsupportedError for what the graph does not cover,
+        DeviceMemoryError where the GPU has no room for it; `forward` covers all.
         """
         if self.device == "cpu":
             raise UnsupportedError(

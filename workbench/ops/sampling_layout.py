@@ -42,6 +42,7 @@ SOURCE = kernels.Source(
 
 TILE = 1024  # logits, and threads, of a thread block
 MOST_TILES = 512
+MOST_VOCABULARY = TILE * MOST_TILES
 CAPACITY = 2048  # the most candidates that are put in order and listed
 ENOUGH = 1024  # so many are listed at least where more are left
 MOST_STOPS = 26
@@ -164,5 +165,5 @@ def n_tiles_of(n_vocab: int) -> int:
 
 def work_nbytes(n_vocab: int) -> int:
     """Bytes of the kernels' scratch memory, which must be zero before the first launch."""
-    assert n_tiles_of(n_vocab) <= MOST_TILES, f"vocabulary of {n_vocab} tokens"
+    assert n_vocab <= MOST_VOCABULARY, f"vocabulary of {n_vocab} tokens"
     return WORK.itemsize + 4 * n_vocab

@@ -4,9 +4,10 @@
 //     Halves   x = (h0 + h1 / 2048) 2^(e-14)         h float16: 22 bits
 //     Brains   x = b0 + b1 + b2                      b bfloat16, cut off: all 24 bits
 //
-// with 2^e above the largest |x| of the vector. Plane n holds all d_n (h_n, b_n); columns n, n + 4
-// (Halves n + 2 k) of B are plane n. A sum over columns in units of `scale` is, for Digits,
-// (sum of d0) 2^8 + (sum of d1) and 2^-16 times the same of d2, d3.
+// with 2^e above the largest |x| of the vector; where that is infinite or NaN, e is 129, and all
+// products are NaN: of Digits, which have neither, by their scale. Plane n holds all d_n (h_n,
+// b_n); columns n, n + 4 (Halves n + 2 k) of B are plane n. A sum over columns in units of `scale`
+// is, for Digits, (sum of d0) 2^8 + (sum of d1) and 2^-16 times the same of d2, d3.
 // sums16: the sums of 16 columns in the same unit, for weights with a minimum.
 //
 // Bytes of column c, with step s = c / 64, side b = c / 32 % 2, half h = c / 16 % 2, t = c / 4 % 4:
@@ -27,6 +28,7 @@ DEVICE int exponent_of(float largest) {
 
 // 2^n, n = -126 .. 127.
 DEVICE float power_of_two(int n) { return as_float((u32)(n + 127) << 23); }
+constexpr u32 NOT_A_NUMBER = 0x7FC00000;
 
 struct Digits {
     u8* planes;
@@ -42,7 +44,7 @@ struct Digits {
     DEVICE Digits(u8* shared, int n_columns, int e)
         : planes(shared), sums16((float*)(shared + 4 * stride_of(n_columns))),
           stride(stride_of(n_columns)), factor(power_of_two(30 - e)),
-          scale(power_of_two(e - 14)) {}
+          scale(e > 128 ? as_float(NOT_A_NUMBER) : power_of_two(e - 14)) {}
 
     // Writes columns column .. column + 3 (a multiple of 4). A whole warp calls it, four
     // neighbouring lanes with the four parts of 16 columns. All columns up to a whole number of 128

@@ -8,9 +8,6 @@
 // Memory: k, v (K, n_rows, D) float16, the positions of a head one after the other.
 // NumPy twin: ops.cpu.rope, ops.cpu.rms_norm; what follows is decode_attention.cuh.
 
-DEVICE constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
-DEVICE constexpr int least_of(int a, int b) { return a < b ? a : b; }
-
 constexpr int HEADS_PER_KV = N_HEAD / N_HEAD_KV;
 constexpr int MOST_TOGETHER = least_of(HEAD_DIM > 128 ? 4 : 8, N_WARPS - 2);
 constexpr int CHUNKS_PER_KV = divide_up(HEADS_PER_KV, MOST_TOGETHER);

@@ -16,6 +16,7 @@
 constexpr int CONSUMERS = N_WARPS * 32;   // threads that multiply
 constexpr int GROUP = 8;                  // tiles whose sums wait to be added
 constexpr int ALL_CONSUMERS = 1;          // the number of their barrier
+static_assert(N_SLOTS >= N_WARPS && N_SLOTS % N_WARPS == 0, "slots of one reader each");
 
 // A tile that was multiplied: of which matrix, which one.
 struct Entry {

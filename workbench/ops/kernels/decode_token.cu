@@ -118,6 +118,7 @@ struct Token {
     }
 
     // The next layer's record, a word a thread, to shared memory: asked for early, kept later.
+    static_assert(sizeof(Layer) / 4 <= CONSUMERS, "a word a thread");
     DEVICE u32 word_of(const Layer& layer) const {
         const int thread = me.warp * 32 + me.lane;
         return thread < (int)(sizeof(Layer) / 4) ? ((const u32*)&layer)[thread] : 0;
@@ -152,7 +153,7 @@ struct Token {
     }
 
     DEVICE void output(int number, const Layer& layer) {
-        Vector<N_HEAD * HEAD_DIM> v;
+        Exchanged<N_HEAD * HEAD_DIM>::Held v;
         v.await(work.mixed + number % 2 * N_HEAD * HEAD_DIM, me);
         const OUT_PLANES planes = v.template planes<OUT_PLANES>(v.largest(me, turn), me);
         const Own own = stream.own(me);
@@ -184,7 +185,7 @@ struct Token {
             });
         }
         meet(false, [&] { meetings.await_strictly(work, me); });
-        Vector<N_FF> v;
+        Exchanged<N_FF>::Held v;
         v.await(hidden, me);
         const DOWN_PLANES planes = v.template planes<DOWN_PLANES>(v.largest(me, turn), me);
         const Own own = stream.own(me);
@@ -232,6 +233,7 @@ decode_token(const Layer* layers, const Matrix* head, const float* norm, const W
     const Work& work = records().work;
     if (work.state[3]) return;  // a stop: nothing more is wanted
     const int n_positions = work.state[1] + 1;
+    if (n_positions > (int)work.n_rows) return;  // the cache is full
     if (warp == N_WARPS)
         return produce(layers, head, lane, [&](Producer& producer, int number) {
             send_positions(producer, layers[number], work.n_rows, n_positions);

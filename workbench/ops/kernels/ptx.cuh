@@ -43,6 +43,13 @@ DEVICE float as_float(u32 bits) { return __uint_as_float(bits); }
 
 DEVICE u32 as_bits(float number) { return __float_as_uint(number); }
 
+// The larger number; NaN if one of them is.
+DEVICE float greater(float a, float b) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+}
+
 // The nearest integer, ties to even; beyond 32 bits the nearest there is.
 DEVICE int to_int(float x) {
     int nearest;
