@@ -2,9 +2,11 @@
 
 python -m tests.gpu.check_decode MODEL.gguf …            equal to the plain pass
 python -m tests.gpu.check_decode --speed MODEL.gguf …    tokens a second by depth
+    --shared 99      as on a GPU whose thread blocks have so many KiB
+    --not-a-number   models with NaN or numbers beyond float16 in them: no logit may be finite
 """
 
-import sys
+import argparse
 import time
 import traceback
 
@@ -12,6 +14,7 @@ import cupy as cp
 import numpy as np
 
 import workbench as wb
+from workbench.model import decode_graph
 from workbench.model.decode_graph import DecodeGraph
 
 N_PROMPT, N_STEPS = 40, 12
@@ -46,6 +49,15 @@ def check(path: str) -> None:
             f"{agree:.0f}/{N_STEPS}, KV {kv:.1e}, made in {made:.1f} s; {repeats(graph)}, "
             f"{watched(graph)}"
         )
+
+
+def check_not_a_number(path: str) -> None:
+    """One line: whether what is no number reaches the logits."""
+    with wb.load_model(path, device="cuda") as model:
+        graph = DecodeGraph(model.network, model.new_cache(n_ctx=64))
+        finite = sum(int(np.isfinite(cp.asnumpy(graph.run(token))).sum()) for token in (3, 4))
+        verdict = "WRONG" if finite else "ok"
+        print(f"{path.rsplit('/', 1)[-1]:28s} {verdict:5s} {finite} logits are finite")
 
 
 def bits_of(graph: DecodeGraph, token: int = 1) -> np.ndarray:
@@ -99,15 +111,26 @@ def speed(path: str, depths: tuple[int, ...] = (0, 4096), n: int = 128) -> None:
             print("   ".join(f"{name} {us:.0f}" for name, us in times.items()))
             print(
                 f"{path.rsplit('/', 1)[-1]:24s} tg{n} @ {depth}: {max(rates):8.1f} tokens/s "
-                f"(median {np.median(rates):.1f}), {graph._plan.source.defines['N_SLOTS']} slots; "
+                f"(median {np.median(rates):.1f}), {graph._plan.n_warps} warps, "
+                f"{graph._plan.source.defines['N_SLOTS']} slots; "
                 f"with statistics {np.median(watched):.1f}"
             )
 
 
 if __name__ == "__main__":
-    run = speed if sys.argv[1] == "--speed" else check
-    for argument in sys.argv[1 + (run is speed) :]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    works = parser.add_mutually_exclusive_group()
+    works.add_argument("--speed", dest="work", action="store_const", const=speed, default=check)
+    works.add_argument(
+        "--not-a-number", dest="work", action="store_const", const=check_not_a_number
+    )
+    parser.add_argument("--shared", type=int, metavar="KIB")
+    parser.add_argument("models", nargs="+")
+    asked = parser.parse_args()
+    if asked.shared:
+        decode_graph._shared_limit = lambda: asked.shared << 10
+    for path in asked.models:
         try:
-            run(argument)
+            asked.work(path)
         except Exception:
             traceback.print_exc()
