@@ -14,7 +14,7 @@ Left out: several sequences in one call, and the fast decode path of a GPU.
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from .ffn_part import feed_forward, ffn_input
 from .kv_cache import KVCache
 from .kv_checks import demand_model
 from .rope import RopeConfig, rope_rotations
+from .rotations import Rotations
 from .trace import NO_TRACE, ActivationTrace
 from .weights import Part, Weights
 
@@ -35,13 +36,17 @@ __all__ = ["Network", "forward", "layer_rotation", "unembed"]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What the forward pass needs of a model; ops: its device's operations, device: its name."""
+    """What the forward pass needs of a model.
+
+    ops: its device's operations; device: its name; rotations: what it remembers of them
+    """
 
     config: ModelConfig
     architecture: Architecture
     weights: Weights
     ops: Any
     device: str = "cpu"
+    rotations: Rotations = field(default_factory=Rotations, init=False, repr=False)
 
     def here(self) -> AbstractContextManager:
         """The model's device as the current one, within a `with` statement."""
@@ -67,11 +72,14 @@ class _Call:
         return norm(x, part.weight, part.bias, self.network.config.norm_eps)
 
     def rotation(self, layer: int) -> Any:
-        """(T, n_rot/2) complex64 of a layer, None where it has none; made once for all alike."""
+        """(T, n_rot/2) complex64 of a layer, None where it has none; the same for all alike."""
         rope = self.network.config.of_layer(layer).rope
         if rope is not None and rope not in self._rotations:
-            made = layer_rotation(self.network, layer, self.positions, self.cache.n_ctx)
-            self._rotations[rope] = self.network.ops.asarray(made)
+            n_ctx, stop = self.cache.n_ctx, self.slot + len(self.positions)
+            self._rotations[rope] = self.network.rotations.rows(
+                *(rope, n_ctx, self.slot, stop),
+                lambda at: self.network.ops.asarray(layer_rotation(self.network, layer, at, n_ctx)),
+            )
         return None if rope is None else self._rotations[rope]
 
 

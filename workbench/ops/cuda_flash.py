@@ -74,15 +74,13 @@ def flash_attention(
     n_seen, n_head_kv, head_dim_v = v.shape
     q, group = cp.ascontiguousarray(q), n_head // n_head_kv
     steps = (*k.strides[:2], *v.strides[:2])
-    sizes = np.array(
-        (
-            *(step // 2 for step in steps),
-            *(n_tokens, n_seen, n_head_kv, group, head_dim, head_dim_v),
-            *(rules.window, rules.chunked, first + n_tokens - n_seen),
-            *(rules.scale, rules.softcap),
-        ),
-        SIZES,
+    numbers = (
+        *(step // 2 for step in steps),
+        *(n_tokens, n_seen, n_head_kv, group, head_dim, head_dim_v),
+        *(rules.window, rules.chunked, first + n_tokens - n_seen),
+        *(rules.scale, rules.softcap),
     )
+    sizes = np.array(numbers, SIZES).view(f"V{SIZES.itemsize}")  # CuPy is slow to describe fields
     out = cp.empty((n_tokens, n_head * head_dim_v), np.float32)
     half = cp.empty(out.shape, np.float16)
     has_rules = bool(rules.softcap) or rules.slopes is not None
