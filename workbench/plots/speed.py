@@ -66,11 +66,12 @@ def plot_speed_record(record: SpeedRecord, test: str, ax: Axes | None = None) ->
     at, width = np.arange(len(table)), 0.38
     sides = ((table.ours, OURS, "workbench"), (table.peer, PEER, record.peer_name))
     sides = [side for side in sides if side[0].notna().any()]
+    behind = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 0.5}
     for i, (speeds, colour, name) in enumerate(sides):
         place = at + (i - (len(sides) - 1) / 2) * width
         bars = ax.bar(place, speeds, width, color=colour, label=name)
         labels = ["" if np.isnan(speed) else f"{speed:,.0f}" for speed in speeds]
-        ax.bar_label(bars, labels, padding=2, fontsize=FONT)
+        ax.bar_label(bars, labels, padding=2, fontsize=FONT, bbox=behind)
     if table.floor.notna().any():
         ax.hlines(
             table.floor,
