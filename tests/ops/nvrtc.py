@@ -21,7 +21,8 @@ from pathlib import Path
 from workbench.ops import kernels
 
 ARCHITECTURES = ("80", "89", "90", "100", "120")
-OPTIONS = ("-std=c++17", "-ftz=true", "--ptxas-options=-v")  # CuPy always adds -ftz=true
+# CuPy always adds -ftz=true. What NVRTC takes from its cache, where there is a driver, has no log.
+OPTIONS = ("-std=c++17", "-ftz=true", "--ptxas-options=-v", "--no-cache")
 
 
 class CompileError(Exception):
