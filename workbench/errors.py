@@ -17,6 +17,7 @@ __all__ = [
     "DeviceMemoryError",
     "GGUFError",
     "GGUFNotFoundError",
+    "NO_DECODE_GRAPH",
     "ParameterError",
     "UnsupportedError",
     "WorkbenchError",
@@ -52,3 +53,7 @@ class ContextFullError(WorkbenchError, ValueError):
 
 class DeviceMemoryError(WorkbenchError, MemoryError):
     """The GPU has too little free memory for the model, its cache or its workspace."""
+
+
+# What making a decode graph may say; the plain pass then takes the tokens, and tells why.
+NO_DECODE_GRAPH = (UnsupportedError, DeviceMemoryError)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import ContextFullError, DeviceMemoryError, ParameterError, UnsupportedError
+from .errors import NO_DECODE_GRAPH, ContextFullError, ParameterError
 from .model import KVRecorder, to_numpy
 from .sampling import Candidates, SamplerChain, SamplingParams
 from .sampling.device import DecodeGraph, Draw, device_draws, why_not_on_device
@@ -200,7 +200,7 @@ def _draws(
     if reason is None:
         try:
             graph = model.decode_graph(cache)
-        except (UnsupportedError, DeviceMemoryError) as error:
+        except NO_DECODE_GRAPH as error:
             reason = str(error)
         else:
             return _device_draws(model, graph, ids, chain, max_tokens, cache)

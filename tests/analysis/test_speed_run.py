@@ -12,6 +12,7 @@ from tests.gpu.record_speed import facts_of
 from workbench.analysis.machine import machine_of
 from workbench.analysis.operation_times import operation_times
 from workbench.analysis.turns import OurTurns
+from workbench.errors import DeviceMemoryError
 
 SpeedTest, speed_tests = wb.analysis.SpeedTest, wb.analysis.speed_tests
 SMALL = {"n_prompt": 6, "n_gen": 4, "repeats": 2, "progress": False, "device": "cpu"}
@@ -107,9 +108,10 @@ def test_single_tokens_go_through_the_graph_at_their_depth():
     assert turns.why_plain == ""
 
 
-def test_an_architecture_without_a_graph_goes_through_the_plain_pass_and_says_why():
+@pytest.mark.parametrize("error", [wb.UnsupportedError, DeviceMemoryError])
+def test_a_model_without_a_graph_goes_through_the_plain_pass_and_says_why(error):
     def make(network, cache):
-        raise wb.UnsupportedError("decode graph: no code for this")
+        raise error("decode graph: no code for this")
 
     with wb.load_model(wb.model_path()) as model:
         turns = turns_of(model, speed_tests(0, 2), make)

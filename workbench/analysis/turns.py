@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedError
+from ..errors import NO_DECODE_GRAPH
 from ..model import Model
 from .machine import Machine
 from .operation_times import operation_times
@@ -112,7 +112,7 @@ class OurTurns:
         if depth not in self._graphs:
             try:
                 graph = self._make_graph(self.model.network, self._cache(depth))
-            except UnsupportedError as error:
+            except NO_DECODE_GRAPH as error:
                 self.why_plain = str(error)
                 return None
             self._graphs[depth] = graph

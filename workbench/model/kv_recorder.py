@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DeviceMemoryError, ParameterError, UnsupportedError
+from ..errors import NO_DECODE_GRAPH, ParameterError
 from ..ops.token_shares import TokenShares
 from .kv_checks import checked_flag, is_integer
 from .kv_run import N_RECENT, N_SINK, KVRun
@@ -223,7 +223,7 @@ class KVRecorder:
             try:
                 self._graph = DecodeGraph(self.model.network, cache, with_stats=True)
                 self._slot_bytes = _bytes_a_position(cache)[None]
-            except (UnsupportedError, DeviceMemoryError) as error:
+            except NO_DECODE_GRAPH as error:
                 self._graph = False
                 warnings.warn(f"recorder: tokens take the plain pass, as {error}", stacklevel=4)
         return self._graph is not False
