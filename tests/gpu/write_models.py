@@ -7,6 +7,7 @@ must all be NaN or infinite.
 import sys
 from pathlib import Path
 
+import workbench as wb
 from tests.model.test_decode_kernel import WRONG, load, tiny_model
 
 RECIPES = ("llama", "llama-biases", "qwen2", "qwen3", "gemma2", "gemma3", "phi3")
@@ -19,14 +20,13 @@ def main(folder: Path) -> None:
         for name in RECIPES:
             load(folder, name, type).close()
         for n_ff in (32, 8224):
-            _rename(tiny_model(folder, type, n_ff), f"tiny-{n_ff}-{type}")
+            _rename(folder, tiny_model(folder, type, n_ff), f"tiny-{n_ff}-{type}")
         for name, changed in WRONG.items():
-            _rename(tiny_model(folder, type, **changed), f"wrong-{name}-{type}")
+            _rename(folder, tiny_model(folder, type, **changed), f"wrong-{name}-{type}")
 
 
-def _rename(model, name: str) -> None:
+def _rename(folder: Path, model: wb.Model, name: str) -> None:
     model.close()
-    folder = Path(sys.argv[1])
     (folder / "tiny.gguf").rename(folder / f"{name}.gguf")
 
 

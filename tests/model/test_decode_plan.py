@@ -10,7 +10,7 @@ from tests.conftest import BUILTIN_MODEL
 from tests.ops.test_cuda_compile import compiled, needs_nvrtc
 from workbench.errors import DeviceMemoryError
 from workbench.model.architectures import ARCHITECTURES
-from workbench.model.decode_memory import demand_room, shared_memory
+from workbench.model.decode_memory import demand_graph_memory, shared_memory
 from workbench.model.decode_plan import decode_plan, why_not_decoded
 from workbench.ops.packed import PackedTensor
 
@@ -146,6 +146,6 @@ def test_a_vocabulary_beyond_what_sampling_has_code_for_is_named(network):
 
 
 def test_a_gpu_without_room_for_packets_is_told_both_sizes():
-    demand_room(10**9, 10**9, "cuda:0")
+    demand_graph_memory(10**9, 10**9, "cuda:0")
     with pytest.raises(DeviceMemoryError, match=r"cuda:0.*4\.50 GB free, got 1\.25 GB"):
-        demand_room(4_500_000_000, 1_250_000_000, "cuda:0")
+        demand_graph_memory(4_500_000_000, 1_250_000_000, "cuda:0")

@@ -23,7 +23,7 @@ from ..ops.cuda_sampling import DeviceSampler
 from ..ops.cuda_shares import DeviceShares
 from ..ops.packed import PackedTensor
 from ..ops.token_shares import TokenShares
-from .decode_memory import buffer_sizes, demand_room, packets_nbytes
+from .decode_memory import buffer_sizes, demand_graph_memory, packets_nbytes
 from .decode_plan import END_PARTS, LAYER_PARTS, DecodePlan, decode_plan, why_not_decoded
 from .decode_records import MATRIX
 from .decode_stats import DecodeStats
@@ -188,7 +188,8 @@ class DecodeGraph:
     def _take_buffers(self) -> dict[str, cp.ndarray]:
         network, n_rows = self.network, self.cache.n_ctx
         sizes = buffer_sizes(network, self._plan.n_warps, n_rows, self._n_blocks, self.with_stats)
-        demand_room(_nbytes(network, sum(sizes.values())), cuda.free_memory(), network.device)
+        n_bytes = _nbytes(network, sum(sizes.values()))
+        demand_graph_memory(n_bytes, cuda.free_memory(), network.device)
         ends = np.cumsum([sizes[name] for name in EXCHANGED])
         self._exchanged = cp.zeros(int(ends[-1]), cp.float32)
         buffers = {name: cp.zeros(n, cp.float32) for name, n in sizes.items()}

@@ -20,9 +20,10 @@ from .decode_records import LAYER, MATRIX, WORK
 from .transformer import Network
 
 __all__ = [
+    "MATRICES",
     "SharedMemory",
     "buffer_sizes",
-    "demand_room",
+    "demand_graph_memory",
     "has_post_norms",
     "matrices_of",
     "packets_nbytes",
@@ -34,6 +35,8 @@ __all__ = [
 MOST_WARPS = 11  # that multiply; with the one that brings weights, 168 registers a thread
 FEW_WARPS, LEAST_WARPS = 7, 4  # so few have 255 registers a thread; fewer were not tried
 MOST_ROUNDS = 8  # packets of a warp that may wait; more were not tried
+# Of a layer, that a token is multiplied with.
+MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 PLANES = {"F16": "Halves", "BF16": "Brains"}  # of the other types: Digits
 
 
@@ -60,12 +63,12 @@ def shared_memory(network: Network, limit: int) -> SharedMemory:
 
     Raises: UnsupportedError where not even the fewest fit.
     """
-    least = 0
-    for least in _choices(network):
-        if least.bytes <= limit:
-            return least
+    choice = None
+    for choice in _choices(network):
+        if choice.bytes <= limit:
+            return choice
     config = network.config
-    needed = f"{least.bytes} bytes of memory" if least else "more registers than there are"
+    needed = f"{choice.bytes} bytes of memory" if choice else "more registers than there are"
     raise UnsupportedError(
         f"decode graph: vectors of {config.n_embd} and {config.n_ff} numbers are too long for a "
         f"thread block of this GPU; expected {needed} or shorter vectors, got {limit} bytes; the "
@@ -98,8 +101,7 @@ def products_of(network: Network) -> dict[str, Any]:
 
 def matrices_of(network: Network) -> list[Any]:
     """All matrices that a token is multiplied with."""
-    names = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-    layers = [getattr(blk, name).weight for blk in network.weights.blk for name in names]
+    layers = [getattr(blk, name).weight for blk in network.weights.blk for name in MATRICES]
     return [*layers, network.weights.output.weight]
 
 
@@ -149,7 +151,7 @@ def buffer_sizes(
     return sizes
 
 
-def demand_room(n_bytes: int, free: int, device: str) -> None:
+def demand_graph_memory(n_bytes: int, free: int, device: str) -> None:
     """Nothing if the packets, buffers and workspace of a graph fit into the `free` bytes of a GPU.
 
     Raises: DeviceMemoryError that names both.

@@ -18,7 +18,14 @@ import numpy as np
 from ..ops import kernels
 from ..ops.packets import PACKET_COLUMNS
 from ..ops.sampling_layout import MOST_VOCABULARY
-from .decode_memory import has_post_norms, matrices_of, planes_of, products_of, shared_memory
+from .decode_memory import (
+    MATRICES,
+    has_post_norms,
+    matrices_of,
+    planes_of,
+    products_of,
+    shared_memory,
+)
 from .kv_cache import KVCache
 from .transformer import Network
 
@@ -119,7 +126,7 @@ def _layer_reasons(network: Network, layer: int, parts: Any) -> Iterator[str]:
             yield f"blk.{layer}.{name}"
         if part.bias is not None and name not in BIASED_PARTS:
             yield f"blk.{layer}.{name}.bias"
-    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+    for name in MATRICES:
         reason = _matrix_reason(getattr(parts, name).weight)
         if reason:
             yield f"blk.{layer}.{name}.weight: {reason}"

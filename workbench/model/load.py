@@ -31,8 +31,6 @@ from .weights import load_weights
 
 __all__ = ["Model", "load_model", "to_numpy"]
 
-SCRATCH_WEIGHTS = 1 << 26  # of a matrix that a GPU expands at once, at most
-
 
 def load_model(
     path: str | os.PathLike | GGUFFile,
@@ -111,7 +109,7 @@ def _demand_room(gguf: GGUFFile, config: ModelConfig, device: str, weights: str,
     packed = sum(info.nbytes for info in gguf.tensors.values())
     n_bytes = packed if weights == "packed" else 4 * sum(sizes)
     if device != "cpu":
-        scratch = 4 * (min(max(sizes), SCRATCH_WEIGHTS) + ops.TOKENS_AT_ONCE * config.n_vocab)
+        scratch = 4 * (min(max(sizes), ops.TILE_WEIGHTS) + ops.TOKENS_AT_ONCE * config.n_vocab)
         demand_memory(MemoryNeed(n_bytes, sum(sizes), scratch), ops.free_memory(), device)
     return n_bytes
 
