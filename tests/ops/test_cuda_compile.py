@@ -1,6 +1,9 @@
 """Every kernel compiles for every GPU that we name, and keeps all its numbers in registers."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -70,6 +73,13 @@ def test_a_mistake_is_told_with_its_place():
 def test_every_kernel_file_is_in_a_source():
     named = {path for source in kernels.SOURCES.values() for path in source.paths}
     assert sorted(kernels.FOLDER.glob("*.cu*")) == sorted(named)
+
+
+def test_texts_are_read_in_any_locale():
+    """NVRTC 12.2 sets the process's locale to C, of which Python takes ASCII."""
+    code = "from workbench.ops import kernels; [s.text() for s in kernels.SOURCES.values()]"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | ascii_only)
 
 
 def test_only_the_vocabulary_names_machine_instructions():

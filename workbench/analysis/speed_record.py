@@ -159,7 +159,7 @@ def read_speed_record(path: str | Path | None = None) -> SpeedRecord:
     """
     path = Path(path) if path else builtin_model_path().with_name(RECORD)
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text("utf-8"))
         peer = values["peer"]
         return SpeedRecord(
             values["gpu"],

@@ -63,7 +63,8 @@ def join_sources(paths: Iterable[Path], defines: Mapping[str, object] = DEQUANTI
     defines: names that stand for a value in all of the text, such as {"HEAD_DIM": 128}.
     """
     sizes = "".join(f"#define {name} {value}\n" for name, value in defines.items())
-    return sizes + "\n".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in paths)
+    texts = ((path.name, path.read_text("utf-8")) for path in paths)
+    return sizes + "\n".join(f'#line 1 "{name}"\n{text}' for name, text in texts)
 
 
 @dataclass(frozen=True)
